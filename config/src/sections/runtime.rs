@@ -1,0 +1,21 @@
+//! `[runtime]`: the library that runs the graphs, and how many cores it may have.
+
+use std::path::PathBuf;
+
+use crate::schema::settings;
+use crate::units::Auto;
+
+settings! {
+    /// The library that runs the models' graphs (ONNX Runtime), and its share of the machine.
+    pub struct Runtime("runtime") {
+        /// The file of ONNX Runtime's shared library, libonnxruntime.so. Empty: looked for in
+        /// ORT_DYLIB_PATH, beside the program, in the system's library folders and in Eddy's cache.
+        library: PathBuf = PathBuf::new(), restart;
+        /// Threads that compute one step. "auto" takes the physical cores, less one where there are
+        /// more than two, so that audio is never late because the model is busy.
+        threads: Auto<u32> = Auto::Auto, restart, (1, 256);
+        /// Let idle threads spin instead of sleep. Saves some tens of microseconds a step and costs a
+        /// whole core while nothing happens.
+        spinning: bool = false, restart;
+    }
+}

@@ -1,0 +1,60 @@
+//! `[voice]`: when Eddy listens, when a turn is over, and what an interruption is.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::schema::{choice, settings};
+
+choice! {
+    /// When the microphone is open.
+    pub enum MicrophoneMode {
+        /// Never by itself; only `Listen` opens it, for one turn.
+        PushToTalk = "push-to-talk",
+        /// All the time, unless muted.
+        Open = "open",
+        /// Never, not even when asked: the capture stream is not opened at all.
+        Off = "off",
+    }
+}
+
+settings! {
+    /// When Eddy listens, when a turn is over, and what counts as an interruption.
+    pub struct Voice("voice") {
+        /// When the microphone is open: "push-to-talk" for one turn at a time, when an application or
+        /// `eddy talk` asks; "open" all the time unless muted; "off" never.
+        mode: MicrophoneMode = MicrophoneMode::PushToTalk, live;
+        /// A keyword model, a file. In "open" mode Eddy then answers only what follows the keyword.
+        /// Empty: wake word off.
+        wake_word: PathBuf = PathBuf::new(), restart;
+        /// After a reply, how long Eddy goes on listening without the wake word.
+        follow_up: Duration = Duration::from_secs(8), live, (Duration::ZERO, Duration::from_secs(120));
+        /// Probability of speech (0 to 1) at which somebody counts as having begun to speak.
+        speech_threshold: f64 = 0.5, live, (0.05, 0.99);
+        /// Probability below which they count as having stopped. Lower than speech_threshold, so that
+        /// a voice on the edge does not flicker.
+        silence_threshold: f64 = 0.35, live, (0.01, 0.95);
+        /// Shorter sounds are no speech: a cough, a door.
+        min_speech: Duration = Duration::from_millis(120), live,
+            (Duration::ZERO, Duration::from_secs(2));
+        /// Sound kept from before the first speech was noticed, so that no first syllable is lost.
+        lead_in: Duration = Duration::from_millis(300), live, (Duration::ZERO, Duration::from_secs(2));
+        /// Silence after which a turn is over when it sounds finished.
+        endpoint_min_wait: Duration = Duration::from_millis(250), live,
+            (Duration::from_millis(50), Duration::from_secs(5));
+        /// Silence after which a turn is over in any case.
+        endpoint_max_wait: Duration = Duration::from_millis(1_200), live,
+            (Duration::from_millis(100), Duration::from_secs(15));
+        /// The longest turn. What is said after it belongs to the next.
+        max_turn: Duration = Duration::from_secs(30), live,
+            (Duration::from_secs(1), Duration::from_secs(300));
+        /// How long to wait for somebody to begin after being asked to listen.
+        listen_timeout: Duration = Duration::from_secs(8), live,
+            (Duration::from_secs(1), Duration::from_secs(300));
+        /// Whether speaking over a reply interrupts it.
+        barge_in: bool = true, live;
+        /// Speech needed to interrupt. The reply is held at the first sound, and goes on if it stays
+        /// shorter than this.
+        barge_in_speech: Duration = Duration::from_millis(250), live,
+            (Duration::from_millis(50), Duration::from_secs(3));
+    }
+}
