@@ -1,0 +1,50 @@
+"""The lookups: audio codes to decoder inputs (`audio_embedding`), tokens and audio rows to decoder inputs (`embeddings`)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from .graph import FLOAT, INT64, Graph
+from .shapes import CODEBOOKS, Shape
+from .tokenizer import AUDIO_PLACEHOLDER
+
+TABLES = ("audio_embedding.weight", "embed_tokens.weight")
+
+
+def audio_embedding(shape: Shape, model) -> onnx.ModelProto:
+    """Rows of the table; codes come as code + size * codebook, and the 8 rows of a frame are to be summed."""
+    g = Graph("audio_embedding")
+    codes = g.input("audio_codes", INT64, ["batch_size", "audio_length"])
+    g.node("Gather", [g.constant("audio_embedding.weight", model.audio_embedding.embedding.weight), codes], "audio_embeds", axis=0)
+    g.output("audio_embeds", FLOAT, ["batch_size", "audio_length", shape.hidden])
+    return g.model()
+
+
+def embeddings(shape: Shape, model) -> onnx.ModelProto:
+    """Layout C: row i of `audio_features` takes the place of the i-th placeholder token."""
+    g = Graph("embeddings")
+    ids = g.input("input_ids", INT64, ["batch_size", "sequence_length"])
+    features = g.input("audio_features", FLOAT, ["num_audio_tokens", shape.hidden])
+    text = g.node("Gather", [g.constant("embed_tokens.weight", model.lfm.embed_tokens.weight), ids], "text", axis=0)
+    placed = g.node("Equal", [ids, g.constant("placeholder", np.int64(AUDIO_PLACEHOLDER))], "placed")
+    where = g.node("Transpose", [g.node("NonZero", [placed], "placed/where")], "placed/indices", perm=[1, 0])
+    g.node("ScatterND", [text, where, features], "inputs_embeds")
+    g.output("inputs_embeds", FLOAT, ["batch_size", "sequence_length", shape.hidden])
+    return g.model()
+
+
+def raw_table(folder: Path, name: str, table: torch.Tensor, **extra) -> None:
+    """A table as bare little-endian float32, with its sizes beside it."""
+    (folder / f"{name}.bin").write_bytes(table.detach().numpy().astype("<f4").tobytes())
+    rows, width = table.shape
+    sizes = {"vocab_size": rows, "hidden_size": width, **extra, "dtype": "float32", "byte_order": "little"}
+    (folder / f"{name}.json").write_text(json.dumps(sizes, indent=2) + "\n")
+
+
+def raw_tables(folder: Path, shape: Shape, model) -> None:
+    raw_table(folder, "embed_tokens", model.lfm.embed_tokens.weight)
+    extra = {"num_codebooks": CODEBOOKS, "codebook_vocab": shape.codebook_size}
+    raw_table(folder, "audio_embedding", model.audio_embedding.embedding.weight, **extra)
