@@ -11,11 +11,18 @@ import tempfile
 from pathlib import Path
 
 import speech  # noqa: F401  (sets up the imports below)
-from speech import checkpoint, depthformer, folders, loops, parity, recording, references, steering, tokenizer
+from speech import checkpoint, depthformer, folders, genai, loops, parity, recording, references, steering, tokenizer
+from speech.graph import int4
 from speech.runtime import Speech
 from speech.shapes import A, C, Shape
 
 SEEDS_TRIED = 40
+
+VARIANTS = {
+    "speech-a-faulty": "the depthformer with the published fault: no do_rotary, rotary tables of theta 1e4",
+    "speech-a-old-1": "the depthformer of January 2026: 5 inputs, caches with the past before the heads",
+    "speech-a-old-2": "the oldest depthformer: a projection, and a graph that is handed its slices",
+}
 
 
 def steered(shape: Shape, chats: dict):
@@ -48,6 +55,39 @@ def make_a(out: Path, kit, question) -> None:
     parity.check("layout A, fp32", Speech(folder, A), A, kit, chats, runs, arrays)
     parity.check_int4("layout A, int4", Speech(folder, A, "_q4"), kit, chats, arrays)
 
+    faulty = depthformer.current(A, model, faulty=True)
+    forms = {
+        "speech-a-faulty": {"": faulty, "_q4": int4(faulty)},
+        "speech-a-old-1": {"": depthformer.first_form(A, model)},
+        "speech-a-old-2": {"": depthformer.split_form(A, model), "projection": depthformer.projection(A, model)},
+    }
+    for name, graphs in forms.items():
+        folders.depthformer_variant(out / name, graphs, folder, VARIANTS[name])
+        with tempfile.TemporaryDirectory() as scratch:
+            whole = composed(Path(scratch), folder, out / name)
+            parity.check_depthformer(name, Speech(whole, A), runs, wrong=name == "speech-a-faulty")
+
+
+def composed(scratch: Path, base: Path, variant: Path) -> Path:
+    """The base folder with the variant's files over it, as a test puts it together."""
+    shutil.copytree(base, scratch / "whole")
+    shutil.copytree(variant, scratch / "whole", dirs_exist_ok=True)
+    return scratch / "whole"
+
+
+def make_c(out: Path, kit, question) -> None:
+    chats = references.prompts(kit, question)
+    model, runs = steered(C, chats)
+    detokenizer = checkpoint.detokenizer(C)
+    arrays = references.record(
+        fresh(out / "speech-c-reference"), C, model, detokenizer, kit, question, chats, runs
+    )
+    folder = out / "speech-c"
+    genai.layout_c(folder, C, model, detokenizer)
+    whole = Speech(folder, C, embeddings="embeddings.onnx")
+    parity.check("layout C, fp32", whole, C, kit, chats, runs, arrays)
+    parity.check_int4("layout C, int4", Speech(folder, C, "_q4", embeddings="embeddings_q8.onnx"), kit, chats, arrays)
+
 
 def fresh(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
@@ -67,6 +107,8 @@ def main() -> None:
         kit = loops.processor(scratch)
         if given.only != "c":
             make_a(given.out, kit, question)
+        if given.only != "a":
+            make_c(given.out, kit, question)
 
 
 if __name__ == "__main__":

@@ -18,27 +18,24 @@ from liquid_audio.processor import PreprocessorConfig
 from .shapes import BLOCK, CODEBOOKS, PREPROCESSOR, STFT_BINS, Shape
 from .tokenizer import BYTES, SPECIALS, UNUSED
 
-# How far from the grid a weight may lie, as a part of the distance that the rounding would remove.
-OFF_GRID = 0.25
 
-
-def near_grid(weight: torch.Tensor) -> torch.Tensor:
+def near_grid(weight: torch.Tensor, off_grid: float) -> torch.Tensor:
     """Moves a [out, in] weight towards the symmetric 4-bit grid of blocks of 32 inputs."""
     rows, columns = weight.shape
     padded = nn.functional.pad(weight, (0, -columns % BLOCK)).reshape(rows, -1, BLOCK)
     extreme = padded.gather(-1, padded.abs().argmax(-1, keepdim=True))
     scale = torch.where(extreme == 0, torch.ones_like(extreme), extreme / -8)
     grid = (padded / scale).round().clamp(-8, 7) * scale
-    moved = grid + OFF_GRID * (padded - grid)
+    moved = grid + off_grid * (padded - grid)
     return moved.reshape(rows, -1)[:, :columns].contiguous()
 
 
-def randomise(module: nn.Module, generator: torch.Generator) -> None:
+def randomise(module: nn.Module, generator: torch.Generator, off_grid: float) -> None:
     for name, child in sorted(module.named_modules()):
         kind = type(child).__name__
         if isinstance(child, nn.Linear):
             weight = torch.randn(child.weight.shape, generator=generator) / child.in_features**0.5
-            child.weight.copy_(near_grid(weight))
+            child.weight.copy_(near_grid(weight, off_grid))
             if child.bias is not None:
                 child.bias.copy_(torch.randn(child.bias.shape, generator=generator) * 0.05)
         elif isinstance(child, (nn.Conv1d, nn.Conv2d)):
@@ -82,14 +79,14 @@ def speech_model(shape: Shape, seed: int) -> LFM2AudioModel:
     model.depthformer = RawLMBackbone(blocks, has_embedding=False)
 
     generator = torch.Generator().manual_seed(seed)
-    randomise(model, generator)
+    randomise(model, generator, shape.off_grid)
     rows = model.lfm.embed_tokens.weight
     # As in a trained model, markers and bytes that begin no character are hardly ever the likeliest token.
     rows[:SPECIALS] *= 0.4
     rows[BYTES : BYTES + 256] *= 0.8
     rows[-UNUSED:] *= 0.4  # not likely enough for a greedy run, which masks nothing, to pick one
     # The backbone's head is the embedding table, so it is this table that has to survive rounding to 4 bits.
-    rows.copy_(near_grid(rows))
+    rows.copy_(near_grid(rows, shape.off_grid))
     for tables in model.depth_embeddings:
         tables.embedding.weight.mul_(4 * shape.depth_dim**-0.5)
     return model.eval()
@@ -111,7 +108,7 @@ class Detokenizer(LFM2AudioDetokenizer):
 def detokenizer(shape: Shape) -> Detokenizer:
     model = Detokenizer(shape)
     generator = torch.Generator().manual_seed(shape.seed + 1)
-    randomise(model, generator)
+    randomise(model, generator, shape.off_grid)
     model.emb.emb.weight.mul_(8)  # the mean over the codebooks is taken of it
     model.lin.weight[:STFT_BINS] *= 0.5
     model.lin.bias[:STFT_BINS] += 0.5  # log magnitudes that keep the samples within -1..1

@@ -8,11 +8,8 @@ import onnx
 import torch
 
 from .graph import FLOAT, INT64, Graph
-from .shapes import CODEBOOKS, Shape
+from .shapes import BLOCK, CODEBOOKS, Shape
 from .tokenizer import AUDIO_PLACEHOLDER
-
-TABLES = ("audio_embedding.weight", "embed_tokens.weight")
-
 
 def audio_embedding(shape: Shape, model) -> onnx.ModelProto:
     """Rows of the table; codes come as code + size * codebook, and the 8 rows of a frame are to be summed."""
@@ -48,3 +45,33 @@ def raw_tables(folder: Path, shape: Shape, model) -> None:
     raw_table(folder, "embed_tokens", model.lfm.embed_tokens.weight)
     extra = {"num_codebooks": CODEBOOKS, "codebook_vocab": shape.codebook_size}
     raw_table(folder, "audio_embedding", model.audio_embedding.embedding.weight, **extra)
+
+
+def embeddings_int8(shape: Shape, model) -> onnx.ModelProto:
+    """`embeddings` with an 8-bit table, as generation C folders have it beside an int4 decoder."""
+    graph = embeddings(shape, model)
+    table = model.lfm.embed_tokens.weight.detach().numpy()
+    blocks = table.reshape(len(table), -1, BLOCK)
+    scales = np.maximum(np.abs(blocks).max(-1) / 127, 1e-8).astype(np.float32)
+    values = (np.clip(np.rint(blocks / scales[..., None]), -127, 127) + 128).astype(np.uint8).reshape(table.shape)
+    parts = {"values": values, "scales": scales, "zero_points": np.full(scales.shape, 128, np.uint8)}
+    names = [f"embed_tokens.{part}" for part in parts]
+    kept = [tensor for tensor in graph.graph.initializer if tensor.name != "embed_tokens.weight"]
+    del graph.graph.initializer[:]
+    tables = [onnx.numpy_helper.from_array(value, name) for name, value in zip(names, parts.values())]
+    graph.graph.initializer.extend(kept + tables)
+    lookup = next(node for node in graph.graph.node if node.op_type == "Gather")
+    lookup.CopyFrom(
+        onnx.helper.make_node(
+            "GatherBlockQuantized",
+            [names[0], lookup.input[1], names[1], names[2]],
+            list(lookup.output),
+            name=lookup.name,
+            domain="com.microsoft",
+            gather_axis=0,
+            quantize_axis=1,
+            block_size=BLOCK,
+            bits=8,
+        )
+    )
+    return graph

@@ -44,13 +44,16 @@ def save_depthformer(model, folder: Path, suffix: str = "") -> None:
 
 def speech_graphs(onnx: Path, shape: Shape, model, detokenizer_model) -> None:
     """What layouts A and C have in common, fp32 and int4."""
-    graph = encoder.build(model)
+    graph = encoder.build(shape, model)
     save(graph, onnx / "audio_encoder.onnx")
     save(int4(graph), onnx / "audio_encoder_q4.onnx")
 
+    # The raw table holds the very bytes of the graph's only weight, so the graph names it as its data file. The published
+    # "q4" of this graph is fp32 too.
+    embedding.raw_tables(onnx, shape, model)
     graph = embedding.audio_embedding(shape, model)
-    for suffix in ("", "_q4"):  # the published "q4" of this graph is the fp32 one too
-        save(graph, onnx / f"audio_embedding{suffix}.onnx", pieces=one_piece("audio_embedding"))
+    for suffix in ("", "_q4"):
+        save(graph, onnx / f"audio_embedding{suffix}.onnx", pieces=lambda _weight: "audio_embedding.bin")
 
     graph = depthformer.current(shape, model)
     save_depthformer(graph, onnx)
@@ -60,7 +63,6 @@ def speech_graphs(onnx: Path, shape: Shape, model, detokenizer_model) -> None:
     for suffix, built in (("", graph), ("_q4", int4(graph))):
         stem, shared = f"audio_detokenizer{suffix}", "audio_detokenizer.onnx_data_1"
         save(built, onnx / f"{stem}.onnx", pieces=tables_apart(stem, detokenizer.TABLES, shared))
-    embedding.raw_tables(onnx, shape, model)
 
 
 def layout_a(folder: Path, shape: Shape, model, detokenizer_model) -> None:
@@ -73,7 +75,7 @@ def layout_a(folder: Path, shape: Shape, model, detokenizer_model) -> None:
     speech_graphs(onnx, shape, model, detokenizer_model)
 
 
-def depthformer_variant(folder: Path, graphs: dict, tables_from: Path) -> None:
+def depthformer_variant(folder: Path, graphs: dict, tables_from: Path, what: str) -> None:
     """A folder that holds what differs from layout A's; the tables come from there when a test puts a folder together."""
     onnx = fresh(folder) / "onnx"
     shutil.copy(tables_from / "onnx" / DEPTH_TABLES, onnx / DEPTH_TABLES)
@@ -83,3 +85,6 @@ def depthformer_variant(folder: Path, graphs: dict, tables_from: Path) -> None:
         else:
             save_depthformer(graph, onnx, suffix)
     (onnx / DEPTH_TABLES).unlink()
+    (folder / "README.md").write_text(
+        f"Layout A with {what}.\n\nThese files go over those of `../{tables_from.name}`, which has everything else.\n"
+    )

@@ -86,7 +86,7 @@ def record(folder: Path, shape: Shape, model, detokenizer, kit, question, chats:
     first = runs["interleaved"].steps[0]
     first_frame = next(step for step in runs["interleaved"].steps if step.mode == "audio")
     generator = torch.Generator().manual_seed(11)
-    codes = torch.randint(0, shape.end_code, (CODEBOOKS, 10), generator=generator)
+    codes = torch.randint(0, shape.end_code, (CODEBOOKS, 6), generator=generator)
     answer = torch.tensor(runs["interleaved"].codes(shape.end_code)).T
     features, samples = stft_features(detokenizer, codes)
     answer_features, answer_samples = stft_features(detokenizer, answer)
@@ -105,7 +105,8 @@ def record(folder: Path, shape: Shape, model, detokenizer, kit, question, chats:
         "samples": answer_samples,
     }
     for name, value in arrays.items():
-        save(folder, name, value)
+        if name != "stft_features" or shape.keeps_features:
+            save(folder, name, value)
     for name, run in runs.items():
         write_json(folder / f"{name}.json", run_document(kit, name, chats[name], run))
     return {name: value.detach().numpy() for name, value in arrays.items()} | {"mel": mel.numpy(), "answer": answer.numpy()}

@@ -61,7 +61,9 @@ class Shape:
     encoder_layers: int
     encoder_rows: int  # the longest clip, in encoder rows of 80 ms
     detokenizer_dim: int
+    off_grid: float = 0.25  # how far weights lie from the 4-bit grid, as a part of what rounding would remove
     detokenizer_window: int = 30
+    keeps_features: bool = True  # whether the answer's STFT features are kept, a megabyte, or its samples alone
 
     @property
     def end_code(self) -> int:
@@ -173,12 +175,12 @@ A = Shape(
     encoder_dim=32,
     encoder_layers=2,
     encoder_rows=128,
-    detokenizer_dim=32,
+    detokenizer_dim=16,
 )
 
 C = Shape(
     name="speech-c",
-    seed=20260901,
+    seed=20260902,
     hidden=64,
     heads=4,
     kv_heads=2,
@@ -187,11 +189,13 @@ C = Shape(
     codebook_size=65,
     n_text=4,
     n_audio=7,
-    depth_dim=64,
-    depth_layers=3,
-    depth_kv_heads=2,
-    encoder_dim=48,
-    encoder_layers=2,
+    depth_dim=32,
+    depth_layers=2,
+    depth_kv_heads=1,
+    encoder_dim=32,
+    encoder_layers=1,
     encoder_rows=96,
-    detokenizer_dim=64,
+    detokenizer_dim=32,
+    off_grid=0.1,
+    keeps_features=False,
 )

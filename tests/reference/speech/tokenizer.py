@@ -126,7 +126,7 @@ def build() -> Tokenizer:
 
 def write(folder: Path) -> Tokenizer:
     tokenizer = build()
-    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     (folder / "tokenizer_config.json").write_text(
         json.dumps(
             {
