@@ -1,1 +1,19 @@
+//! Everything that touches ONNX Runtime or a model folder; no devices, no D-Bus.
+//!
+//! A folder is opened and looked at ([`folder`]), its graphs become sessions, and the families are built from the same
+//! pieces: the [`backbone`] with its cache, the [`sampler`], the [`tokenizer`].
 
+pub mod backbone;
+mod error;
+pub mod folder;
+mod graph;
+pub mod onnx;
+mod runtime;
+pub mod sampler;
+pub mod speech;
+mod tensor;
+pub mod tokenizer;
+
+pub use error::{Error, Result};
+pub use graph::Stop;
+pub use runtime::{Runtime, RuntimeOptions, TESTED_VERSION};

@@ -1,0 +1,10 @@
+//! What the end-to-end tests share: fixtures, reference numbers, comparisons.
+//!
+//! A fixture that is missing fails the test that asks for it; nothing is skipped.
+
+// A helper that cannot go on ends the test; there is no caller to hand an error to.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+pub mod compare;
+pub mod fixtures;
+pub mod npy;

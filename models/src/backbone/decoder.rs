@@ -1,0 +1,417 @@
+//! Running the decoder graph: prefill in chunks, one position at a time after that.
+//!
+//! Promises that a cache is changed only by a run that succeeded, so that a stopped or failed step can be repeated.
+
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::value::{DynTensor, DynValue};
+
+use super::cache::{Cache, Growth, Slot, SlotKind, Snapshot};
+use crate::error::{Error, Result};
+use crate::folder::{GraphFile, ModelFolder};
+use crate::graph::{Graph, Stop};
+use crate::onnx::{Dim, ElementType, Model};
+use crate::runtime::Runtime;
+use crate::tensor::tensor;
+
+/// What a run is fed.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// Token ids; for graphs with `input_ids`.
+    Ids(&'a [u32]),
+    /// Embeddings, `[positions, hidden]` in one slice; for graphs with `inputs_embeds`.
+    Embeddings(&'a [f32]),
+}
+
+/// What a run returns, for its last position.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Logits over the vocabulary's rows.
+    pub logits: Vec<f32>,
+    /// Hidden state after the final norm, where the graph gives it.
+    pub hidden: Option<Vec<f32>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Feed {
+    Ids,
+    Embeddings(ElementType),
+}
+
+/// The backbone of a model, ready to run.
+#[derive(Debug)]
+pub struct Backbone {
+    graph: Graph,
+    feed: Feed,
+    slots: Vec<Slot>,
+    growth: Growth,
+    /// `position_ids` is among the inputs.
+    positions: bool,
+    /// The name of the scalar input that says how many positions get logits.
+    keep: Option<&'static str>,
+    gives_hidden: bool,
+    hidden: usize,
+    vocabulary: usize,
+    context: usize,
+    cpu: MemoryInfo<'static>,
+}
+
+const HIDDEN_OUTPUT: &str = "hidden_states";
+const KEEP_INPUTS: [&str; 2] = ["logits_to_keep", "num_logits_to_keep"];
+
+impl Backbone {
+    /// Builds the session for the folder's decoder graph `file`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGraph`] when its inputs are those of no known export, and those of loading.
+    pub fn load(
+        runtime: &Runtime,
+        folder: &ModelFolder,
+        file: &GraphFile,
+        stop: &Stop,
+    ) -> Result<Self> {
+        let model = file.model();
+        let lfm = |key: &str| -> Result<Option<usize>> {
+            for keys in [&["lfm", key][..], &["text_config", key], &[key]] {
+                if let Some(count) = folder.config().count(keys)? {
+                    return Ok(Some(count));
+                }
+            }
+            Ok(None)
+        };
+        let feed = match (model.input("input_ids"), model.input("inputs_embeds")) {
+            (Some(_), _) => Feed::Ids,
+            (None, Some(port)) => Feed::Embeddings(port.element),
+            (None, None) => return Err(file.unknown("it has neither input_ids nor inputs_embeds")),
+        };
+        let logits = model
+            .output("logits")
+            .ok_or_else(|| file.unknown("it has no output logits"))?;
+        let vocabulary = match logits.dims.last().and_then(Dim::fixed) {
+            Some(size) => size,
+            None => lfm("vocab_size")?
+                .ok_or_else(|| file.unknown("its vocabulary size is not known"))?,
+        };
+        let width = ["inputs_embeds", HIDDEN_OUTPUT]
+            .into_iter()
+            .filter_map(|name| model.input(name).or_else(|| model.output(name)))
+            .find_map(|port| port.dims.last()?.fixed());
+        let hidden = match width {
+            Some(width) => width,
+            None => lfm("hidden_size")?.unwrap_or_default(),
+        };
+        let head_dim = match folder.genai().count(&["model", "decoder", "head_size"])? {
+            Some(size) => Some(size),
+            None => lfm("head_dim")?.or(match (lfm("hidden_size")?, lfm("num_attention_heads")?) {
+                (Some(hidden), Some(heads)) if heads > 0 => Some(hidden / heads),
+                _ => None,
+            }),
+        };
+        let slots = Slot::read_all(model, head_dim).map_err(|reason| file.unknown(reason))?;
+        if slots.is_empty() {
+            return Err(file.unknown("it has no cache inputs"));
+        }
+        let known = [
+            "input_ids",
+            "inputs_embeds",
+            "attention_mask",
+            "position_ids",
+        ];
+        let stray = model.inputs.iter().find(|port| {
+            let name = port.name.as_str();
+            !name.starts_with("past") && !known.contains(&name) && !KEEP_INPUTS.contains(&name)
+        });
+        if let Some(port) = stray {
+            return Err(file.unknown(format!(
+                "the input {} is not one of a known export",
+                port.name
+            )));
+        }
+        if model.input("attention_mask").is_none() {
+            return Err(file.unknown("it has no input attention_mask"));
+        }
+        let context = match folder.genai().count(&["model", "context_length"])? {
+            Some(length) => length,
+            None => lfm("max_position_embeddings")?.unwrap_or(32_768),
+        };
+        let graph = Graph::load(runtime, file, None, stop)?;
+        let cpu = MemoryInfo::new(
+            AllocationDevice::CPU,
+            0,
+            AllocatorType::Device,
+            MemoryType::Default,
+        )
+        .map_err(|error| graph.failure(&error))?;
+        Ok(Self {
+            feed,
+            growth: growth_of(model, &slots),
+            slots,
+            positions: model.input("position_ids").is_some(),
+            keep: KEEP_INPUTS
+                .into_iter()
+                .find(|name| model.input(name).is_some()),
+            gives_hidden: model.output(HIDDEN_OUTPUT).is_some(),
+            hidden,
+            vocabulary,
+            context,
+            cpu,
+            graph,
+        })
+    }
+
+    /// Width of an embedding and of a hidden state.
+    #[must_use]
+    pub fn hidden(&self) -> usize {
+        self.hidden
+    }
+
+    /// Rows of the vocabulary head.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// Positions that the model can attend to.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Whether runs return hidden states.
+    #[must_use]
+    pub fn gives_hidden(&self) -> bool {
+        self.gives_hidden
+    }
+
+    /// Whether the graph takes token ids rather than embeddings.
+    #[must_use]
+    pub fn takes_ids(&self) -> bool {
+        self.feed == Feed::Ids
+    }
+
+    /// An empty cache.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] when memory is refused.
+    pub fn new_cache(&self) -> Result<Cache> {
+        Cache::new(&self.slots, self.growth, self.graph.binding()?)
+            .map_err(|error| self.graph.failure(&error))
+    }
+
+    /// A copy of `cache` that goes its own way.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] when memory is refused.
+    pub fn fork(&self, cache: &Cache) -> Result<Cache> {
+        cache
+            .copy(&self.slots, self.growth, self.graph.binding()?)
+            .map_err(|error| self.graph.failure(&error))
+    }
+
+    /// The point that `cache` is at, to go back to.
+    #[must_use]
+    pub fn snapshot(&self, cache: &Cache) -> Snapshot {
+        cache.snapshot(&self.slots)
+    }
+
+    /// Takes `cache` back to `to`, a snapshot of the same cache or of the one it was forked from.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] when `to` is further than the cache is.
+    pub fn rewind(&self, cache: &mut Cache, to: &Snapshot) -> Result<()> {
+        if to.length() > cache.length {
+            return Err(Error::BadRequest(format!(
+                "cannot go back to position {} of a cache that holds {}",
+                to.length(),
+                cache.length
+            )));
+        }
+        cache
+            .rewind(&self.slots, self.growth, to)
+            .map_err(|error| self.graph.failure(&error))
+    }
+
+    /// Feeds `input` behind what `cache` holds and returns the last position's logits and hidden state.
+    ///
+    /// # Errors
+    /// [`Error::ContextFull`] before anything is computed, [`Error::Stopped`], [`Error::Graph`].
+    pub fn run(&mut self, cache: &mut Cache, input: Input<'_>) -> Result<Output> {
+        let count = self.positions_of(input)?;
+        let total = cache.length + count;
+        if total > self.context {
+            return Err(Error::ContextFull {
+                needed: total,
+                limit: self.context,
+            });
+        }
+        self.bind(cache, input, count, total)
+            .map_err(|error| self.graph.failure(&error))?;
+
+        let mut outputs = self.graph.run_bound(&cache.binding)?;
+        let logits = last_row(outputs.floats("logits")?);
+        let hidden = match self.gives_hidden {
+            true => Some(last_row(outputs.floats(HIDDEN_OUTPUT)?)),
+            false => None,
+        };
+        let replaced: Vec<Option<DynTensor>> = match self.growth {
+            Growth::InPlace => Vec::new(),
+            Growth::Replace => self
+                .slots
+                .iter()
+                .map(|slot| match slot.kind {
+                    SlotKind::Convolution { .. } => Ok(None),
+                    SlotKind::Attention { .. } => {
+                        outputs.take(&slot.present).and_then(as_tensor).map(Some)
+                    }
+                })
+                .collect::<Result<_>>()?,
+        };
+        drop(outputs);
+
+        for (tensor, new) in cache.tensors.iter_mut().zip(replaced) {
+            if let Some(new) = new {
+                *tensor = new;
+            }
+        }
+        for (tensor, spare) in cache.tensors.iter_mut().zip(&mut cache.spare) {
+            if let Some(spare) = spare {
+                std::mem::swap(tensor, spare);
+            }
+        }
+        cache.length = total;
+        Ok(Output { logits, hidden })
+    }
+
+    /// The error for logits among which nothing can be chosen.
+    #[must_use]
+    pub fn unusable_logits(&self) -> Error {
+        self.graph.unusable()
+    }
+
+    fn positions_of(&self, input: Input<'_>) -> Result<usize> {
+        let count = match (input, self.feed) {
+            (Input::Ids(ids), Feed::Ids) => ids.len(),
+            (Input::Embeddings(rows), Feed::Embeddings(_))
+                if rows.len().is_multiple_of(self.hidden.max(1)) =>
+            {
+                rows.len() / self.hidden.max(1)
+            }
+            (Input::Embeddings(rows), Feed::Embeddings(_)) => {
+                return Err(Error::BadRequest(format!(
+                    "{} floats are no rows of {}",
+                    rows.len(),
+                    self.hidden
+                )));
+            }
+            (Input::Ids(_), Feed::Embeddings(_)) | (Input::Embeddings(_), Feed::Ids) => {
+                return Err(Error::BadRequest(
+                    "this decoder takes the other kind of input".into(),
+                ));
+            }
+        };
+        if count == 0 {
+            return Err(Error::BadRequest("nothing to feed to the model".into()));
+        }
+        Ok(count)
+    }
+
+    fn bind(
+        &self,
+        cache: &mut Cache,
+        input: Input<'_>,
+        count: usize,
+        total: usize,
+    ) -> Result<(), ort::Error> {
+        if self.growth == Growth::InPlace {
+            cache.reserve(&self.slots, total, self.context)?;
+        }
+        let binding = &mut cache.binding;
+        match input {
+            Input::Ids(ids) => {
+                let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
+                binding.bind_input("input_ids", &tensor(&[1, count], &ids)?)?;
+            }
+            Input::Embeddings(rows) => {
+                let shape = [1, count, self.hidden];
+                let value = match self.feed {
+                    Feed::Embeddings(ElementType::F16) => {
+                        let rows: Vec<half::f16> = rows
+                            .iter()
+                            .map(|value| half::f16::from_f32(*value))
+                            .collect();
+                        tensor(&shape, &rows)?
+                    }
+                    Feed::Embeddings(_) | Feed::Ids => tensor(&shape, rows)?,
+                };
+                binding.bind_input("inputs_embeds", &value)?;
+            }
+        }
+        binding.bind_input("attention_mask", &tensor(&[1, total], &vec![1_i64; total])?)?;
+        if self.positions {
+            let positions: Vec<i64> = (cache.length..total)
+                .map(|position| position as i64)
+                .collect();
+            binding.bind_input("position_ids", &tensor(&[1, count], &positions)?)?;
+        }
+        if let Some(name) = self.keep {
+            binding.bind_input(name, &tensor(&[], &[1_i64])?)?;
+        }
+        for ((slot, past), spare) in self
+            .slots
+            .iter()
+            .zip(&mut cache.tensors)
+            .zip(&mut cache.spare)
+        {
+            binding.bind_input(slot.past.as_str(), &*past)?;
+            match (spare, self.growth) {
+                (Some(spare), _) => binding.bind_output(slot.present.as_str(), spare)?,
+                (None, Growth::InPlace) => binding.bind_output(slot.present.as_str(), past)?,
+                (None, Growth::Replace) => {
+                    binding.bind_output_to_device(slot.present.as_str(), &self.cpu)?
+                }
+            }
+        }
+        binding.bind_output_to_device("logits", &self.cpu)?;
+        if self.gives_hidden {
+            binding.bind_output_to_device(HIDDEN_OUTPUT, &self.cpu)?;
+        }
+        Ok(())
+    }
+}
+
+fn as_tensor(value: DynValue) -> Result<DynTensor> {
+    value
+        .downcast()
+        .map_err(|error| Error::BadRequest(error.to_string()))
+}
+
+fn last_row((shape, data): (Vec<usize>, Vec<f32>)) -> Vec<f32> {
+    let width = shape.last().copied().unwrap_or_default();
+    match data.len() == width {
+        true => data,
+        false => data[data.len() - width.min(data.len())..].to_vec(),
+    }
+}
+
+/// Keys and values can grow in place where each of them goes straight into a `GroupQueryAttention` node, whose
+/// `present` outputs may share the `past` buffers.
+fn growth_of(model: &Model, slots: &[Slot]) -> Growth {
+    let straight = |slot: &Slot| {
+        model.nodes_of("GroupQueryAttention").any(|node| {
+            let at = |names: &[String], index: usize, name: &str| {
+                names.get(index).is_some_and(|found| found == name)
+            };
+            // Inputs 3 and 4 are past_key and past_value, outputs 1 and 2 their successors.
+            (at(&node.inputs, 3, &slot.past) && at(&node.outputs, 1, &slot.present))
+                || (at(&node.inputs, 4, &slot.past) && at(&node.outputs, 2, &slot.present))
+        })
+    };
+    let all = slots
+        .iter()
+        .filter(|slot| matches!(slot.kind, SlotKind::Attention { .. }))
+        .all(straight);
+    if all {
+        Growth::InPlace
+    } else {
+        Growth::Replace
+    }
+}

@@ -1,0 +1,154 @@
+//! The one error type of this crate.
+//!
+//! Every variant says what happened, to which path, and what to do about it, in one line that can be shown to a
+//! person as it stands.
+
+use std::path::PathBuf;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong between a model folder and an answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No shared library of ONNX Runtime was found in any of the places that were searched.
+    #[error(
+        "ONNX Runtime's library was not found (searched {searched}); run `make runtime`, or set ORT_DYLIB_PATH to libonnxruntime.so"
+    )]
+    RuntimeMissing {
+        /// The places that were searched, in order.
+        searched: String,
+    },
+    /// A library was found and could not be used.
+    #[error(
+        "{path}: cannot be used as ONNX Runtime's library: {reason}; version {wanted} or newer is needed, `make runtime` fetches it"
+    )]
+    RuntimeUnusable {
+        /// The library.
+        path: PathBuf,
+        /// The loader's own words.
+        reason: String,
+        /// The oldest version that works.
+        wanted: &'static str,
+    },
+    /// A file or folder could not be read or written.
+    #[error("{path}: {source}; {remedy}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A folder holds nothing that looks like a published model.
+    #[error("{path}: no model here: {reason}; expected {expected}")]
+    NotAModel {
+        /// The folder.
+        path: PathBuf,
+        /// What was looked for and not found.
+        reason: String,
+        /// What a model folder holds.
+        expected: &'static str,
+    },
+    /// A part of the model that the request needs is not in the folder.
+    #[error("{what} not found in {path}: {consequence}")]
+    PartMissing {
+        /// The file pattern, such as `audio_encoder*.onnx`.
+        what: String,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What does not work without it, and what to do.
+        consequence: String,
+    },
+    /// The name of a precision is not one of the known ones.
+    #[error("unknown precision {given:?}; use one of auto, fp32, fp16, q8, q4, q4f16, q4f32")]
+    UnknownPrecision {
+        /// The name that was given.
+        given: String,
+    },
+    /// The folder has the model, but not in the precision that was asked for.
+    #[error(
+        "{path}: no {what} in precision {wanted}; present: {present}; choose one of these or `auto`"
+    )]
+    PrecisionMissing {
+        /// The folder.
+        path: PathBuf,
+        /// The part that lacks it.
+        what: &'static str,
+        /// The precision that was asked for.
+        wanted: String,
+        /// The precisions that are there.
+        present: String,
+    },
+    /// A file of the folder is not what it claims to be.
+    #[error("{path}: {reason}; {remedy}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A graph's inputs or outputs are not those of any known export.
+    #[error(
+        "{path}: {reason}; its inputs are {inputs}; export the model again or use a published folder"
+    )]
+    UnknownGraph {
+        /// The graph.
+        path: PathBuf,
+        /// The difference.
+        reason: String,
+        /// The inputs that it has.
+        inputs: String,
+    },
+    /// ONNX Runtime refused or failed to run a graph.
+    #[error("{path}: ONNX Runtime: {reason}")]
+    Graph {
+        /// The graph.
+        path: PathBuf,
+        /// The runtime's own words.
+        reason: String,
+    },
+    /// The computation was stopped from outside.
+    #[error("stopped")]
+    Stopped,
+    /// A request does not fit the model.
+    #[error("{0}")]
+    BadRequest(String),
+    /// A recording cannot be used as speech.
+    #[error("{reason}; {remedy}")]
+    Unhearable {
+        /// What is wrong with it.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The conversation would grow past what the model can attend to.
+    #[error(
+        "the conversation needs {needed} positions and the model has {limit}; start a new conversation or shorten the input"
+    )]
+    ContextFull {
+        /// Positions needed.
+        needed: usize,
+        /// Positions available.
+        limit: usize,
+    },
+}
+
+impl Error {
+    /// Wraps an input-output error with the path and the remedy.
+    pub(crate) fn io(
+        path: impl Into<PathBuf>,
+        remedy: &'static str,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            path,
+            source,
+            remedy,
+        }
+    }
+}

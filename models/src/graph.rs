@@ -1,0 +1,210 @@
+//! One ONNX Runtime session: building it from a looked-at file, running it, and stopping it from outside.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ort::session::IoBinding;
+use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue, SessionOutputs};
+use ort::value::DynValue;
+
+use crate::error::{Error, Result};
+use crate::folder::GraphFile;
+use crate::onnx::Edit;
+use crate::runtime::{Runtime, one_line};
+use crate::tensor::floats;
+
+/// Ends what runs now and refuses what would run next, until it is cleared. Clones share the state.
+///
+/// ONNX Runtime looks at the flag between nodes of a graph, so a stop takes at most one node's time.
+#[derive(Clone)]
+pub struct Stop {
+    options: Arc<RunOptions<NoSelectedOutputs>>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Stop {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Stop({})", self.is_set())
+    }
+}
+
+impl Stop {
+    /// A flag that is not set.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] when ONNX Runtime cannot allocate it.
+    pub fn new(runtime: &Runtime) -> Result<Self> {
+        let options = RunOptions::new().map_err(|error| Error::Graph {
+            path: runtime.library().to_path_buf(),
+            reason: one_line(&error.to_string()),
+        })?;
+        Ok(Self {
+            options: Arc::new(options),
+            stopped: Arc::default(),
+        })
+    }
+
+    /// Stops. May be called from any thread.
+    pub fn set(&self) {
+        self.stopped.store(true, Ordering::Release);
+        // Failing to set the flag leaves the stop to the next boundary between graphs.
+        let _ = self.options.terminate();
+    }
+
+    /// Lets graphs run again.
+    pub fn clear(&self) {
+        self.stopped.store(false, Ordering::Release);
+        let _ = self.options.unterminate();
+    }
+
+    /// Whether it is set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+}
+
+/// A session, with the path that errors name.
+#[derive(Debug)]
+pub(crate) struct Graph {
+    session: Session,
+    path: PathBuf,
+    stop: Stop,
+}
+
+impl Graph {
+    /// Builds the session for `file`, after `edit` where there is one.
+    ///
+    /// Weights in external data stay memory-mapped by ONNX Runtime; an edited graph is handed over from memory and
+    /// finds its external data through the folder that it came from.
+    pub fn load(
+        runtime: &Runtime,
+        file: &GraphFile,
+        edit: Option<&Edit>,
+        stop: &Stop,
+    ) -> Result<Self> {
+        let failed = |reason: String| Error::Graph {
+            path: file.path().to_path_buf(),
+            reason: one_line(&reason),
+        };
+        let mut builder = Session::builder(runtime.environment())
+            .and_then(|builder| Ok(builder.with_flush_to_zero()?))
+            .map_err(|error| failed(error.to_string()))?;
+        let session = match edit {
+            None => builder.commit_from_file(file.path()),
+            Some(edit) => {
+                let folder = file
+                    .path()
+                    .parent()
+                    .unwrap_or(Path::new("."))
+                    .to_string_lossy()
+                    .into_owned();
+                let bytes = edit
+                    .apply(file.bytes())
+                    .map_err(|reason| failed(reason.to_owned()))?;
+                builder
+                    .with_config_entry(
+                        "session.model_external_initializers_file_folder_path",
+                        folder,
+                    )
+                    .map_err(|error| failed(error.to_string()))?
+                    .commit_from_memory(&bytes)
+            }
+        };
+        let session = session.map_err(|error| failed(error.to_string()))?;
+        Ok(Self {
+            session,
+            path: file.path().to_path_buf(),
+            stop: stop.clone(),
+        })
+    }
+
+    /// Runs the graph on named inputs.
+    pub fn run<'s>(
+        &'s mut self,
+        inputs: Vec<(&str, SessionInputValue<'_>)>,
+    ) -> Result<Outputs<'s>> {
+        let (path, stop) = (&self.path, &self.stop);
+        if stop.is_set() {
+            return Err(Error::Stopped);
+        }
+        let outputs = self
+            .session
+            .run_with_options(inputs, &*stop.options)
+            .map_err(|error| failure(path, stop, &error))?;
+        Ok(Outputs { outputs, path })
+    }
+
+    /// An empty set of bound tensors for this session.
+    pub fn binding(&self) -> Result<IoBinding> {
+        self.session
+            .create_binding()
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// Runs the graph on bound tensors.
+    pub fn run_bound<'b>(&'b mut self, binding: &'b IoBinding) -> Result<Outputs<'b>> {
+        let (path, stop) = (&self.path, &self.stop);
+        if stop.is_set() {
+            return Err(Error::Stopped);
+        }
+        let outputs = self
+            .session
+            .run_binding_with_options(binding, &stop.options)
+            .map_err(|error| failure(path, stop, &error))?;
+        Ok(Outputs { outputs, path })
+    }
+
+    /// The error for logits among which nothing can be chosen.
+    pub fn unusable(&self) -> Error {
+        Error::Graph {
+            path: self.path.clone(),
+            reason: "it computed no usable numbers; its weights are damaged or overflow in this precision".into(),
+        }
+    }
+
+    /// An error of the runtime about this graph.
+    pub fn failure(&self, error: &ort::Error) -> Error {
+        failure(&self.path, &self.stop, error)
+    }
+}
+
+fn failure(path: &Path, stop: &Stop, error: &ort::Error) -> Error {
+    if stop.is_set() {
+        Error::Stopped
+    } else {
+        Error::Graph {
+            path: path.to_path_buf(),
+            reason: one_line(&error.to_string()),
+        }
+    }
+}
+
+/// What a run produced.
+pub(crate) struct Outputs<'s> {
+    outputs: SessionOutputs<'s>,
+    path: &'s Path,
+}
+
+impl Outputs<'_> {
+    /// Output `name` as f32, converted where the graph computes in 16 bits; with its shape.
+    pub fn floats(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let value = self.outputs.get(name).ok_or_else(|| Error::Graph {
+            path: self.path.to_path_buf(),
+            reason: format!("it has no output {name:?}"),
+        })?;
+        floats(value).map_err(|reason| Error::Graph {
+            path: self.path.to_path_buf(),
+            reason,
+        })
+    }
+
+    /// Takes output `name` out, as the runtime's own tensor.
+    pub fn take(&mut self, name: &str) -> Result<DynValue> {
+        self.outputs.remove(name).ok_or_else(|| Error::Graph {
+            path: self.path.to_path_buf(),
+            reason: format!("it has no output {name:?}"),
+        })
+    }
+}

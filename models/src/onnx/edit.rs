@@ -1,0 +1,157 @@
+//! Edits of an ONNX graph at the byte level.
+//!
+//! Everything that an edit does not name is copied as it stands, so that external data references and fields of later
+//! ONNX versions stay valid.
+
+use std::collections::BTreeMap;
+
+use super::model::graph_bytes;
+use super::wire::{self, NotProtobuf};
+
+/// New contents for an initializer, written inline (external references are dropped).
+#[derive(Debug, Clone)]
+pub struct TensorPatch {
+    /// Little-endian bytes in the initializer's own element type and shape.
+    pub raw: Vec<u8>,
+}
+
+/// A set of edits, applied in one pass.
+#[derive(Debug, Clone, Default)]
+pub struct Edit {
+    /// Integer attributes to add: (operator, attribute, value), to every node of that operator that lacks it.
+    pub attributes: Vec<(&'static str, &'static str, i64)>,
+    /// Initializers to replace, by name.
+    pub tensors: BTreeMap<String, TensorPatch>,
+}
+
+impl Edit {
+    /// Applies the edits to a serialized `ModelProto`, in nested subgraphs too.
+    ///
+    /// # Errors
+    /// A sentence when `model` is not an ONNX model.
+    pub fn apply(&self, model: &[u8]) -> Result<Vec<u8>, &'static str> {
+        graph_bytes(model).ok_or("not an ONNX model")?;
+        let mut out = Vec::with_capacity(model.len() + 4096);
+        self.rewrite(model, &mut out, Self::model_field)
+            .map_err(|NotProtobuf| "damaged graph")?;
+        Ok(out)
+    }
+
+    /// Copies `message`; `special` returns the new body of a field that changes.
+    fn rewrite(
+        &self,
+        message: &[u8],
+        out: &mut Vec<u8>,
+        special: fn(&Self, u32, &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf>,
+    ) -> Result<(), NotProtobuf> {
+        for field in wire::fields(message) {
+            let field = field?;
+            let changed = match field.bytes() {
+                Some(bytes) => special(self, field.number, bytes)?,
+                None => None,
+            };
+            match changed {
+                Some(body) => wire::put_bytes(out, field.number, &body),
+                None => out.extend_from_slice(field.raw),
+            }
+        }
+        Ok(())
+    }
+
+    fn model_field(&self, number: u32, bytes: &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf> {
+        if number == 7 {
+            self.graph(bytes).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn graph(&self, bytes: &[u8]) -> Result<Vec<u8>, NotProtobuf> {
+        let mut out = Vec::with_capacity(bytes.len() + 4096);
+        self.rewrite(bytes, &mut out, Self::graph_field)?;
+        Ok(out)
+    }
+
+    fn graph_field(&self, number: u32, bytes: &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf> {
+        match number {
+            1 => self.node(bytes).map(Some),
+            5 => self.tensor(bytes),
+            _ => Ok(None),
+        }
+    }
+
+    fn node(&self, bytes: &[u8]) -> Result<Vec<u8>, NotProtobuf> {
+        let (mut op, mut present) = ("", Vec::new());
+        for field in wire::fields(bytes) {
+            let field = field?;
+            match field.number {
+                4 => op = field.text().unwrap_or_default(),
+                5 => present.push(attribute_name(field.bytes().unwrap_or_default())?),
+                _ => {}
+            }
+        }
+        let mut out = Vec::with_capacity(bytes.len() + 32);
+        self.rewrite(bytes, &mut out, Self::node_field)?;
+        for (of, name, value) in &self.attributes {
+            if *of == op && !present.iter().any(|present| present == name) {
+                let mut attribute = Vec::new();
+                wire::put_bytes(&mut attribute, 1, name.as_bytes());
+                wire::put_int(&mut attribute, 3, *value);
+                // AttributeProto.AttributeType.INT
+                wire::put_int(&mut attribute, 20, 2);
+                wire::put_bytes(&mut out, 5, &attribute);
+            }
+        }
+        Ok(out)
+    }
+
+    fn node_field(&self, number: u32, bytes: &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf> {
+        if number != 5 {
+            return Ok(None);
+        }
+        let mut out = Vec::with_capacity(bytes.len());
+        self.rewrite(bytes, &mut out, Self::attribute_field)?;
+        Ok(Some(out))
+    }
+
+    fn attribute_field(&self, number: u32, bytes: &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf> {
+        if number == 6 {
+            self.graph(bytes).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn tensor(&self, bytes: &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf> {
+        let mut name = "";
+        for field in wire::fields(bytes) {
+            let field = field?;
+            if field.number == 8 {
+                name = field.text().unwrap_or_default();
+            }
+        }
+        let Some(patch) = self.tensors.get(name) else {
+            return Ok(None);
+        };
+        let mut out = Vec::with_capacity(patch.raw.len() + 64);
+        for field in wire::fields(bytes) {
+            let field = field?;
+            // Dims, type and name stay; every form of payload (typed, raw, external) goes.
+            if matches!(field.number, 1 | 2 | 8 | 12) {
+                out.extend_from_slice(field.raw);
+            }
+        }
+        wire::put_bytes(&mut out, 9, &patch.raw);
+        Ok(Some(out))
+    }
+}
+
+fn attribute_name(bytes: &[u8]) -> Result<String, NotProtobuf> {
+    for field in wire::fields(bytes) {
+        let field = field?;
+        if field.number == 1 {
+            return Ok(field.text().unwrap_or_default().to_owned());
+        }
+    }
+    Ok(String::new())
+}

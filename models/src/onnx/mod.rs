@@ -1,0 +1,11 @@
+//! ONNX files read and edited as protobuf, without ONNX Runtime.
+//!
+//! Owns what has to be known about a graph before a session is built (ports, operators, external data) and the edits
+//! that are made at load. Weights are never copied: messages are views into the memory-mapped file.
+
+mod edit;
+mod model;
+mod wire;
+
+pub use edit::{Edit, TensorPatch};
+pub use model::{Dim, ElementType, ExternalData, Model, Node, Port, Tensor};

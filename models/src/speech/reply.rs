@@ -1,0 +1,366 @@
+//! The loops that make a reply: interleaved and sequential, one step at a time.
+//!
+//! Follows liquid-audio's `generate_interleaved` and `generate_sequential` to the letter (model contract, section 5.4);
+//! a step is a chunk of prefill, a text token or an audio frame, so that whoever drives the reply can stop, or let
+//! something more urgent go first, between any two.
+
+use std::time::{Duration, Instant};
+
+use crate::backbone::{Cache, Input, Output};
+use crate::error::{Error, Result};
+use crate::sampler::{Sampler, Sampling};
+use crate::tokenizer::{Special, TextStream};
+
+use super::model::Speech;
+
+/// The order in which text and audio come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Text and audio in turns, for conversation.
+    Interleaved,
+    /// Text, then audio from the audio-start token on, for transcribing and for reading aloud.
+    Sequential,
+}
+
+/// How a reply is made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplyOptions {
+    /// The order of text and audio.
+    pub mode: Mode,
+    /// Text tokens and audio frames at most.
+    pub max_items: usize,
+    /// How text tokens are chosen.
+    pub text: Sampling,
+    /// How audio codes are chosen.
+    pub audio: Sampling,
+    /// Seed of the choices.
+    pub seed: u64,
+    /// Positions in one step of the prefill.
+    pub chunk: usize,
+    /// Keep the first logits, hidden state and frame logits for inspection.
+    pub record: bool,
+}
+
+impl ReplyOptions {
+    /// The published settings of a mode: greedy text; audio with temperature 1.0 and top-k 4 in conversation, 0.8 and
+    /// 64 when reading aloud.
+    #[must_use]
+    pub fn new(mode: Mode) -> Self {
+        let audio = match mode {
+            Mode::Interleaved => Sampling::top_k(1.0, 4),
+            Mode::Sequential => Sampling::top_k(0.8, 64),
+        };
+        Self {
+            mode,
+            max_items: 1024,
+            text: Sampling::GREEDY,
+            audio,
+            seed: 0,
+            chunk: 128,
+            record: false,
+        }
+    }
+
+    /// The same with every choice greedy.
+    #[must_use]
+    pub fn greedy(self) -> Self {
+        Self {
+            text: Sampling::GREEDY,
+            audio: Sampling::GREEDY,
+            ..self
+        }
+    }
+}
+
+/// Why a reply ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended its turn.
+    Stop,
+    /// `max_items` was reached.
+    Length,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Part of the prompt went into the cache.
+    Prefilled {
+        /// Positions so far.
+        done: usize,
+        /// Positions in all.
+        total: usize,
+    },
+    /// A text token.
+    Text {
+        /// Its id.
+        id: u32,
+        /// Text that is settled by it; may be empty.
+        text: String,
+    },
+    /// A frame of audio codes; the end frame is among them and makes no sound.
+    Frame(Vec<u32>),
+    /// The reply is complete.
+    Finished(Finish),
+}
+
+/// Time spent by stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    /// Feeding the prompt.
+    pub prefill: Duration,
+    /// Backbone steps after it.
+    pub decode: Duration,
+    /// Making frames.
+    pub depthformer: Duration,
+}
+
+/// Numbers kept for inspection when [`ReplyOptions::record`] is set.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Record {
+    /// Logits of the last prompt position.
+    pub logits: Vec<f32>,
+    /// Hidden state of the last prompt position.
+    pub hidden: Vec<f32>,
+    /// Logits of the first audio frame, `[codebooks, codebook size]`.
+    pub frame_logits: Vec<f32>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Rows of the prompt, fed up to `done` positions.
+    Prefill {
+        rows: Vec<f32>,
+        done: usize,
+    },
+    /// An item has been made; its embedding goes in before the next.
+    Feed {
+        row: Vec<f32>,
+    },
+    /// The backbone has answered for the position of the next item.
+    Choose(Output),
+    Finished(Finish),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Modality {
+    Text,
+    Audio,
+}
+
+/// A reply in progress. It belongs to the cache that its steps are given.
+#[derive(Debug)]
+pub struct Reply {
+    options: ReplyOptions,
+    state: State,
+    modality: Modality,
+    /// Items left before the modality changes; passes below zero where the reference's does.
+    left: i64,
+    text_done: bool,
+    items: usize,
+    said: Vec<u32>,
+    text: TextStream,
+    sampler: Sampler,
+    times: StageTimes,
+    record: Record,
+}
+
+impl Reply {
+    /// Begins a reply to a prompt that has been embedded into `rows` (see [`Speech::embed`]).
+    #[must_use]
+    pub fn new(speech: &Speech, rows: Vec<f32>, options: ReplyOptions) -> Self {
+        Self {
+            state: State::Prefill { rows, done: 0 },
+            modality: Modality::Text,
+            left: speech.settings().interleaved_text,
+            text_done: false,
+            items: 0,
+            said: Vec::new(),
+            text: TextStream::new(Special::Drop),
+            sampler: Sampler::new(options.seed),
+            times: StageTimes::default(),
+            record: Record::default(),
+            options,
+        }
+    }
+
+    /// Time spent so far.
+    #[must_use]
+    pub fn times(&self) -> StageTimes {
+        self.times
+    }
+
+    /// What was recorded.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The embedding of the last item if the cache does not hold it yet: a turn that follows has to feed it first.
+    #[must_use]
+    pub fn unfed(&self) -> Option<&[f32]> {
+        match &self.state {
+            State::Feed { row } => Some(row),
+            State::Prefill { .. } | State::Choose(_) | State::Finished(_) => None,
+        }
+    }
+
+    /// Text that an incomplete character held back.
+    ///
+    /// # Errors
+    /// Those of the tokenizer.
+    pub fn finish_text(&mut self, speech: &Speech) -> Result<String> {
+        self.text.finish(speech.tokenizer())
+    }
+
+    /// Does one step. After an error the reply can be stepped again: nothing was fed.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`], [`Error::ContextFull`], [`Error::PartMissing`], [`Error::Graph`].
+    pub fn step(&mut self, speech: &mut Speech, cache: &mut Cache) -> Result<Event> {
+        if self.items >= self.options.max_items {
+            return Ok(Event::Finished(Finish::Length));
+        }
+        match &mut self.state {
+            State::Finished(why) => Ok(Event::Finished(*why)),
+            State::Prefill { .. } => self.prefill(speech, cache),
+            State::Feed { row } => {
+                let begun = Instant::now();
+                let output = speech.backbone().run(cache, Input::Embeddings(row))?;
+                self.times.decode += begun.elapsed();
+                self.state = State::Choose(output);
+                self.choose(speech)
+            }
+            State::Choose(_) => self.choose(speech),
+        }
+    }
+
+    fn prefill(&mut self, speech: &mut Speech, cache: &mut Cache) -> Result<Event> {
+        let State::Prefill { rows, done } = &mut self.state else {
+            return self.choose(speech);
+        };
+        let hidden = speech.backbone().hidden();
+        let total = rows.len() / hidden;
+        let end = total.min(*done + self.options.chunk.max(1));
+        let begun = Instant::now();
+        let output = speech.backbone().run(
+            cache,
+            Input::Embeddings(&rows[*done * hidden..end * hidden]),
+        )?;
+        self.times.prefill += begun.elapsed();
+        *done = end;
+        if end == total {
+            if self.options.record {
+                self.record.logits.clone_from(&output.logits);
+                self.record.hidden = output.hidden.clone().unwrap_or_default();
+            }
+            self.state = State::Choose(output);
+        }
+        Ok(Event::Prefilled { done: end, total })
+    }
+
+    fn choose(&mut self, speech: &mut Speech) -> Result<Event> {
+        let State::Choose(output) =
+            std::mem::replace(&mut self.state, State::Finished(Finish::Stop))
+        else {
+            return Err(Error::BadRequest(
+                "no position to choose an item for".into(),
+            ));
+        };
+        let made = match (self.modality, self.options.mode) {
+            (Modality::Text, Mode::Interleaved) => self.interleaved_text(speech, &output),
+            (Modality::Text, Mode::Sequential) => self.sequential_text(speech, &output),
+            (Modality::Audio, mode) => self.frame(speech, &output, mode),
+        };
+        match &made {
+            Ok(Event::Text { .. } | Event::Frame(_)) => self.items += 1,
+            Ok(Event::Prefilled { .. } | Event::Finished(_)) => {}
+            Err(_) => self.state = State::Choose(output),
+        }
+        made
+    }
+
+    fn interleaved_text(&mut self, speech: &mut Speech, output: &Output) -> Result<Event> {
+        let id = self.text_token(speech, output)?;
+        self.left -= 1;
+        if id == speech.settings().turn_end {
+            return Ok(Event::Finished(Finish::Stop));
+        }
+        let event = self.say(speech, id)?;
+        self.text_done |= id == speech.settings().text_end;
+        if (self.left == 0 || self.text_done) && speech.can_speak() {
+            self.modality = Modality::Audio;
+            self.left = speech.settings().interleaved_audio;
+        }
+        Ok(event)
+    }
+
+    fn sequential_text(&mut self, speech: &mut Speech, output: &Output) -> Result<Event> {
+        let id = self.text_token(speech, output)?;
+        let event = self.say(speech, id)?;
+        if id == speech.settings().audio_start {
+            self.modality = Modality::Audio;
+        }
+        if id == speech.settings().turn_end {
+            self.state = State::Finished(Finish::Stop);
+        }
+        Ok(event)
+    }
+
+    fn text_token(&mut self, speech: &mut Speech, output: &Output) -> Result<u32> {
+        let mute = (!speech.can_speak()).then_some(speech.settings().audio_start);
+        self.sampler
+            .choose(&output.logits, &self.options.text, &self.said, |id| {
+                speech.tokenizer().has_token(id) && Some(id) != mute
+            })
+            .ok_or_else(|| speech.backbone().unusable_logits())
+    }
+
+    /// Emits `id` and queues its embedding.
+    fn say(&mut self, speech: &mut Speech, id: u32) -> Result<Event> {
+        let mut row = Vec::with_capacity(speech.backbone().hidden());
+        speech.append_token(id, &mut row)?;
+        let text = self.text.push(speech.tokenizer(), id)?;
+        self.state = State::Feed { row };
+        self.said.push(id);
+        Ok(Event::Text { id, text })
+    }
+
+    fn frame(&mut self, speech: &mut Speech, output: &Output, mode: Mode) -> Result<Event> {
+        let hidden = output.hidden.as_deref().unwrap_or_default();
+        let (end, how) = (speech.settings().end_code(), self.options.audio);
+        let mut frame_logits = Vec::new();
+        let record = self.options.record && self.record.frame_logits.is_empty();
+        let sampler = &mut self.sampler;
+        let begun = Instant::now();
+        let mut frame = speech.depthformer()?.frame(hidden, |logits| {
+            if record {
+                frame_logits.extend_from_slice(logits);
+            }
+            sampler.choose(logits, &how, &[], |_| true)
+        })?;
+        self.times.depthformer += begun.elapsed();
+        let ended = frame.first() == Some(&end);
+        if ended {
+            frame.fill(end);
+        }
+        let mut row = Vec::with_capacity(hidden.len());
+        speech.append_frame(&frame, &mut row)?;
+
+        if mode == Mode::Interleaved {
+            self.left -= 1;
+            if self.left == 0 && !self.text_done {
+                self.modality = Modality::Text;
+                self.left = speech.settings().interleaved_text;
+            }
+        }
+        if ended {
+            self.modality = Modality::Text;
+        }
+        if record {
+            self.record.frame_logits = frame_logits;
+        }
+        self.state = State::Feed { row };
+        Ok(Event::Frame(frame))
+    }
+}

@@ -1,0 +1,133 @@
+"""Runs the stages: `python -m pipeline` does everything that is missing, `python -m pipeline STAGE` one stage.
+
+A stage whose mark exists is skipped, a half-done one goes on. Stages that do not need each other run side by side, one
+thread each, as many as there are processors in use (`--workers`); a stage that trains alone is spread over all of them.
+`status.txt` in the cache says how far everything is and how to stop and resume.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from . import store
+
+
+@dataclass(frozen=True)
+class Stage:
+    needs: tuple[str, ...]
+    call: str
+    spread: bool = False
+    curve: str = ""
+
+
+STAGES = {
+    "speech": Stage((), "data:speech"),
+    "codec": Stage(("speech",), "codec:train", curve="codec"),
+    "users": Stage((), "data:users"),
+    "tongue": Stage(("codec",), "joint:train_tongue", spread=True, curve="tongue"),
+    "encoder": Stage(("users",), "encoder:train", spread=True, curve="encoder"),
+    "codec-figures": Stage(("codec",), "codec_test:report"),
+    "joint": Stage(("encoder", "tongue"), "joint:train_joint", spread=True, curve="joint"),
+    "export": Stage(("joint",), "export:folders"),
+    "evaluate": Stage(("export",), "evaluate:report"),
+    "card": Stage(("evaluate", "codec-figures"), "card:write"),
+}
+
+
+def done(name: str):
+    return store.place("done", name)
+
+
+def call(name: str) -> None:
+    module, function = STAGES[name].call.split(":")
+    getattr(__import__(f"pipeline.{module}", fromlist=[function]), function)()
+
+
+def member(rank: int, count: int, name: str, meeting: str) -> None:
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
+    call(name)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def run(name: str, workers: int) -> None:
+    if workers > 1 and STAGES[name].spread:
+        import torch.multiprocessing as processes
+
+        meeting = store.place("meet", f"{name}-{os.getpid()}")
+        meeting.unlink(missing_ok=True)
+        processes.spawn(member, (workers, name, str(meeting)), nprocs=workers)
+    else:
+        call(name)
+    store.write(done(name), lambda temporary: temporary.write_text(time.strftime("%F %T\n")))
+
+
+def status(running: dict[str, subprocess.Popen]) -> None:
+    lines = [f"written {time.strftime('%F %T')} by process {os.getpid()}",
+             f"stop: kill {os.getpid()}   resume: {sys.executable} -m pipeline   (in {store.SOURCE})", ""]
+    for name, stage in STAGES.items():
+        state = "done" if done(name).exists() else f"running, process {running[name].pid}" if name in running else "waiting"
+        curve = store.place("curves", f"{stage.curve}.jsonl") if stage.curve else None
+        last = curve.read_text().splitlines()[-1] if curve and curve.exists() else ""
+        lines.append(f"{name:14} {state:26} {last}")
+    tests = store.place("curves", "encoder-test.jsonl")
+    if tests.exists():
+        lines += ["", "ear, test clips:", *tests.read_text().splitlines()[-4:]]
+    store.write(store.place("status.txt"), lambda temporary: temporary.write_text("\n".join(lines) + "\n"))
+
+
+def drive(workers: int) -> int:
+    running: dict[str, subprocess.Popen] = {}
+
+    def stop(*_):
+        for process in running.values():
+            os.killpg(process.pid, signal.SIGTERM)
+        sys.exit(130)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    store.place("driver.pid").write_text(f"{os.getpid()}\n")
+    while True:
+        for name, process in list(running.items()):
+            if process.poll() is not None:
+                del running[name]
+                if process.returncode:
+                    print(f"{name} failed: see {store.place('logs', name + '.log')}", file=sys.stderr)
+                    for other in running.values():
+                        os.killpg(other.pid, signal.SIGTERM)
+                    return 1
+        ready = [name for name, stage in STAGES.items() if not done(name).exists() and name not in running and all(done(need).exists() for need in stage.needs)]
+        if not ready and not running:
+            status(running)
+            return 0
+        while ready and len(running) < workers:
+            name = ready.pop(0)
+            spread = workers if not running and not ready else 1
+            command = [sys.executable, "-m", "pipeline", name, "--workers", str(spread)]
+            with store.place("logs", f"{name}.log").open("ab") as log:
+                running[name] = subprocess.Popen(command, cwd=store.SOURCE, stdout=log, stderr=log, start_new_session=True)
+            if spread > 1:
+                break
+        status(running)
+        time.sleep(10)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
+    parser.add_argument("stage", nargs="?", choices=STAGES)
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    given = parser.parse_args()
+    if given.stage is None:
+        return drive(given.workers)
+    run(given.stage, given.workers)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
