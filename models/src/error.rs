@@ -69,9 +69,7 @@ pub enum Error {
         given: String,
     },
     /// The folder has the model, but not in the precision that was asked for.
-    #[error(
-        "{path}: no {what} in precision {wanted}; present: {present}; choose one of these or `auto`"
-    )]
+    #[error("{path}: no {what} in precision {wanted}; present: {present}; choose one of these or `auto`")]
     PrecisionMissing {
         /// The folder.
         path: PathBuf,
@@ -93,9 +91,7 @@ pub enum Error {
         remedy: &'static str,
     },
     /// A graph's inputs or outputs are not those of any known export.
-    #[error(
-        "{path}: {reason}; its inputs are {inputs}; export the model again or use a published folder"
-    )]
+    #[error("{path}: {reason}; its inputs are {inputs}; export the model again or use a published folder")]
     UnknownGraph {
         /// The graph.
         path: PathBuf,
@@ -140,15 +136,8 @@ pub enum Error {
 
 impl Error {
     /// Wraps an input-output error with the path and the remedy.
-    pub(crate) fn io(
-        path: impl Into<PathBuf>,
-        remedy: &'static str,
-    ) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(path: impl Into<PathBuf>, remedy: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io {
-            path,
-            source,
-            remedy,
-        }
+        move |source| Self::Io { path, source, remedy }
     }
 }

@@ -39,10 +39,7 @@ impl Stop {
             path: runtime.library().to_path_buf(),
             reason: one_line(&error.to_string()),
         })?;
-        Ok(Self {
-            options: Arc::new(options),
-            stopped: Arc::default(),
-        })
+        Ok(Self { options: Arc::new(options), stopped: Arc::default() })
     }
 
     /// Stops. May be called from any thread.
@@ -78,69 +75,40 @@ impl Graph {
     ///
     /// Weights in external data stay memory-mapped by ONNX Runtime; an edited graph is handed over from memory and
     /// finds its external data through the folder that it came from.
-    pub fn load(
-        runtime: &Runtime,
-        file: &GraphFile,
-        edit: Option<&Edit>,
-        stop: &Stop,
-    ) -> Result<Self> {
-        let failed = |reason: String| Error::Graph {
-            path: file.path().to_path_buf(),
-            reason: one_line(&reason),
-        };
+    pub fn load(runtime: &Runtime, file: &GraphFile, edit: Option<&Edit>, stop: &Stop) -> Result<Self> {
+        let failed = |reason: String| Error::Graph { path: file.path().to_path_buf(), reason: one_line(&reason) };
         let mut builder = Session::builder(runtime.environment())
             .and_then(|builder| Ok(builder.with_flush_to_zero()?))
             .map_err(|error| failed(error.to_string()))?;
         let session = match edit {
             None => builder.commit_from_file(file.path()),
             Some(edit) => {
-                let folder = file
-                    .path()
-                    .parent()
-                    .unwrap_or(Path::new("."))
-                    .to_string_lossy()
-                    .into_owned();
-                let bytes = edit
-                    .apply(file.bytes())
-                    .map_err(|reason| failed(reason.to_owned()))?;
+                let folder = file.path().parent().unwrap_or(Path::new(".")).to_string_lossy().into_owned();
+                let bytes = edit.apply(file.bytes()).map_err(|reason| failed(reason.to_owned()))?;
                 builder
-                    .with_config_entry(
-                        "session.model_external_initializers_file_folder_path",
-                        folder,
-                    )
+                    .with_config_entry("session.model_external_initializers_file_folder_path", folder)
                     .map_err(|error| failed(error.to_string()))?
                     .commit_from_memory(&bytes)
             }
         };
         let session = session.map_err(|error| failed(error.to_string()))?;
-        Ok(Self {
-            session,
-            path: file.path().to_path_buf(),
-            stop: stop.clone(),
-        })
+        Ok(Self { session, path: file.path().to_path_buf(), stop: stop.clone() })
     }
 
     /// Runs the graph on named inputs.
-    pub fn run<'s>(
-        &'s mut self,
-        inputs: Vec<(&str, SessionInputValue<'_>)>,
-    ) -> Result<Outputs<'s>> {
+    pub fn run<'s>(&'s mut self, inputs: Vec<(&str, SessionInputValue<'_>)>) -> Result<Outputs<'s>> {
         let (path, stop) = (&self.path, &self.stop);
         if stop.is_set() {
             return Err(Error::Stopped);
         }
-        let outputs = self
-            .session
-            .run_with_options(inputs, &*stop.options)
-            .map_err(|error| failure(path, stop, &error))?;
+        let outputs =
+            self.session.run_with_options(inputs, &*stop.options).map_err(|error| failure(path, stop, &error))?;
         Ok(Outputs { outputs, path })
     }
 
     /// An empty set of bound tensors for this session.
     pub fn binding(&self) -> Result<IoBinding> {
-        self.session
-            .create_binding()
-            .map_err(|error| self.failure(&error))
+        self.session.create_binding().map_err(|error| self.failure(&error))
     }
 
     /// Runs the graph on bound tensors.
@@ -174,10 +142,7 @@ fn failure(path: &Path, stop: &Stop, error: &ort::Error) -> Error {
     if stop.is_set() {
         Error::Stopped
     } else {
-        Error::Graph {
-            path: path.to_path_buf(),
-            reason: one_line(&error.to_string()),
-        }
+        Error::Graph { path: path.to_path_buf(), reason: one_line(&error.to_string()) }
     }
 }
 
@@ -194,17 +159,13 @@ impl Outputs<'_> {
             path: self.path.to_path_buf(),
             reason: format!("it has no output {name:?}"),
         })?;
-        floats(value).map_err(|reason| Error::Graph {
-            path: self.path.to_path_buf(),
-            reason,
-        })
+        floats(value).map_err(|reason| Error::Graph { path: self.path.to_path_buf(), reason })
     }
 
     /// Takes output `name` out, as the runtime's own tensor.
     pub fn take(&mut self, name: &str) -> Result<DynValue> {
-        self.outputs.remove(name).ok_or_else(|| Error::Graph {
-            path: self.path.to_path_buf(),
-            reason: format!("it has no output {name:?}"),
-        })
+        self.outputs
+            .remove(name)
+            .ok_or_else(|| Error::Graph { path: self.path.to_path_buf(), reason: format!("it has no output {name:?}") })
     }
 }

@@ -59,20 +59,13 @@ impl Runtime {
         static STARTED: OnceLock<Runtime> = OnceLock::new();
         static STARTING: Mutex<()> = Mutex::new(());
 
-        let _one_at_a_time = STARTING
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one_at_a_time = STARTING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(runtime) = STARTED.get() {
             return Ok(runtime.clone());
         }
         let library = find_library(options)?;
         let environment = load(&library, options)?;
-        Ok(STARTED
-            .get_or_init(|| Self {
-                environment,
-                library,
-            })
-            .clone())
+        Ok(STARTED.get_or_init(|| Self { environment, library }).clone())
     }
 
     /// The library that is in use.
@@ -95,13 +88,10 @@ fn load(library: &Path, options: &RuntimeOptions) -> Result<Environment> {
     };
     let builder = ort::init_from(library).map_err(|error| unusable(error.to_string()))?;
     // Spinning workers answer a few microseconds sooner and take whole cores from the desktop.
-    let mut pool = GlobalThreadPoolOptions::default()
-        .with_spin_control(false)
-        .map_err(|error| unusable(error.to_string()))?;
+    let mut pool =
+        GlobalThreadPoolOptions::default().with_spin_control(false).map_err(|error| unusable(error.to_string()))?;
     if let Some(threads) = options.threads {
-        pool = pool
-            .with_intra_threads(threads)
-            .map_err(|error| unusable(error.to_string()))?;
+        pool = pool.with_intra_threads(threads).map_err(|error| unusable(error.to_string()))?;
     }
     builder
         .with_name("eddy")
@@ -115,41 +105,24 @@ fn find_library(options: &RuntimeOptions) -> Result<PathBuf> {
     // A path that somebody chose is used or refused, never replaced by another library.
     for (source, chosen) in [
         ("the configuration", options.library.clone()),
-        (
-            "ORT_DYLIB_PATH",
-            std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from),
-        ),
+        ("ORT_DYLIB_PATH", std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from)),
     ] {
         match chosen {
             Some(path) if path.as_os_str().is_empty() => {}
             Some(path) if path.is_file() => return Ok(path),
             Some(path) => {
-                return Err(Error::RuntimeMissing {
-                    searched: format!("{source}: {}", path.display()),
-                });
+                return Err(Error::RuntimeMissing { searched: format!("{source}: {}", path.display()) });
             }
             None => {}
         }
     }
 
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|exe| exe.parent().map(Path::to_path_buf));
-    let folders: Vec<PathBuf> = beside
-        .into_iter()
-        .chain(SYSTEM_FOLDERS.map(PathBuf::from))
-        .chain(options.cache.clone())
-        .collect();
-    folders
-        .iter()
-        .find_map(|folder| library_in(folder))
-        .ok_or_else(|| Error::RuntimeMissing {
-            searched: folders
-                .iter()
-                .map(|folder| folder.display().to_string())
-                .collect::<Vec<_>>()
-                .join(", "),
-        })
+    let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
+    let folders: Vec<PathBuf> =
+        beside.into_iter().chain(SYSTEM_FOLDERS.map(PathBuf::from)).chain(options.cache.clone()).collect();
+    folders.iter().find_map(|folder| library_in(folder)).ok_or_else(|| Error::RuntimeMissing {
+        searched: folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", "),
+    })
 }
 
 /// The library in `folder`: the plain name, or else the newest `libonnxruntime.so.VERSION`.
@@ -164,10 +137,7 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
         .filter_map(|entry| {
             let path = entry.ok()?.path();
             let version = path.file_name()?.to_str()?.strip_prefix(&versioned)?;
-            let numbers = version
-                .split('.')
-                .map(|part| part.parse().ok())
-                .collect::<Option<Vec<u32>>>()?;
+            let numbers = version.split('.').map(|part| part.parse().ok()).collect::<Option<Vec<u32>>>()?;
             Some((numbers, path))
         })
         .collect();
@@ -189,22 +159,15 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("eddy-runtime-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("temporary folder");
         for version in ["1.9.1", "1.32.0", "1.4.0"] {
-            std::fs::write(folder.join(format!("{LIBRARY}.{version}")), b"")
-                .expect("temporary file");
+            std::fs::write(folder.join(format!("{LIBRARY}.{version}")), b"").expect("temporary file");
         }
-        assert_eq!(
-            library_in(&folder),
-            Some(folder.join(format!("{LIBRARY}.1.32.0")))
-        );
+        assert_eq!(library_in(&folder), Some(folder.join(format!("{LIBRARY}.1.32.0"))));
         std::fs::remove_dir_all(&folder).expect("clean up");
     }
 
     #[test]
     fn a_chosen_library_that_is_missing_is_an_error() {
-        let options = RuntimeOptions {
-            library: Some("/nonexistent/lib.so".into()),
-            ..Default::default()
-        };
+        let options = RuntimeOptions { library: Some("/nonexistent/lib.so".into()), ..Default::default() };
         let error = find_library(&options).expect_err("must not fall back");
         assert!(error.to_string().contains("/nonexistent/lib.so"), "{error}");
     }

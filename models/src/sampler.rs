@@ -20,22 +20,12 @@ pub struct Sampling {
 
 impl Sampling {
     /// Always the most probable.
-    pub const GREEDY: Self = Self {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-    };
+    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0 };
 
     /// Temperature and top-k, the two knobs of speech.
     #[must_use]
     pub const fn top_k(temperature: f32, top_k: usize) -> Self {
-        Self {
-            temperature,
-            top_k,
-            ..Self::GREEDY
-        }
+        Self { temperature, top_k, ..Self::GREEDY }
     }
 
     fn is_greedy(&self) -> bool {
@@ -60,10 +50,7 @@ impl Sampler {
     /// Starts the sequence of `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self {
-            random: fastrand::Rng::with_seed(seed),
-            candidates: Vec::new(),
-        }
+        Self { random: fastrand::Rng::with_seed(seed), candidates: Vec::new() }
     }
 
     /// Chooses an index of `logits` among those that `allowed` admits; `said` are the indices that the repetition
@@ -76,19 +63,16 @@ impl Sampler {
         allowed: impl Fn(u32) -> bool,
     ) -> Option<u32> {
         let penalty = how.repetition_penalty;
-        let penalised =
-            |index: u32, logit: f32| match (penalty != 1.0 && said.contains(&index), logit > 0.0) {
-                (false, _) => logit,
-                (true, true) => logit / penalty,
-                (true, false) => logit * penalty,
-            };
+        let penalised = |index: u32, logit: f32| match (penalty != 1.0 && said.contains(&index), logit > 0.0) {
+            (false, _) => logit,
+            (true, true) => logit / penalty,
+            (true, false) => logit * penalty,
+        };
         self.candidates.clear();
         self.candidates.extend(
             (0_u32..)
                 .zip(logits)
-                .filter(|(index, logit)| {
-                    !logit.is_nan() && **logit > f32::NEG_INFINITY && allowed(*index)
-                })
+                .filter(|(index, logit)| !logit.is_nan() && **logit > f32::NEG_INFINITY && allowed(*index))
                 .map(|(index, logit)| (penalised(index, *logit), index)),
         );
         if how.is_greedy() {
@@ -106,9 +90,7 @@ impl Sampler {
 
     fn keep_top_k(&mut self, top_k: usize) {
         if top_k > 0 && top_k < self.candidates.len() {
-            let (_, (kth, _), _) = self
-                .candidates
-                .select_nth_unstable_by(top_k - 1, |a, b| b.0.total_cmp(&a.0));
+            let (_, (kth, _), _) = self.candidates.select_nth_unstable_by(top_k - 1, |a, b| b.0.total_cmp(&a.0));
             let kth = *kth;
             self.candidates.retain(|(logit, _)| *logit >= kth);
         }
@@ -116,19 +98,13 @@ impl Sampler {
 
     fn draw(&mut self, how: &Sampling) -> Option<u32> {
         // Order decides ties and makes the draw a function of the seed alone.
-        self.candidates
-            .sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        self.candidates.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let best = self.candidates.first()?.0;
         for (logit, _) in &mut self.candidates {
             *logit = ((*logit - best) / how.temperature).exp();
         }
         if how.top_p < 1.0 {
-            let enough = how.top_p
-                * self
-                    .candidates
-                    .iter()
-                    .map(|(weight, _)| weight)
-                    .sum::<f32>();
+            let enough = how.top_p * self.candidates.iter().map(|(weight, _)| weight).sum::<f32>();
             let mut sum = 0.0;
             let kept = self.candidates.iter().take_while(|(weight, _)| {
                 let wanted = sum < enough;
@@ -162,9 +138,7 @@ mod tests {
         let mut sampler = Sampler::new(7);
         let mut counts = [0; 5];
         for _ in 0..draws {
-            let index = sampler
-                .choose(&LOGITS, &how, &[], |_| true)
-                .expect("something to choose");
+            let index = sampler.choose(&LOGITS, &how, &[], |_| true).expect("something to choose");
             counts[index as usize] += 1;
         }
         counts
@@ -181,10 +155,7 @@ mod tests {
         let mut sampler = Sampler::new(1);
         for how in [Sampling::GREEDY, Sampling::top_k(2.0, 0)] {
             for _ in 0..100 {
-                assert_ne!(
-                    sampler.choose(&LOGITS, &how, &[], |index| index != 1),
-                    Some(1)
-                );
+                assert_ne!(sampler.choose(&LOGITS, &how, &[], |index| index != 1), Some(1));
             }
             assert_eq!(sampler.choose(&LOGITS, &how, &[], |_| false), None);
             assert_eq!(sampler.choose(&[f32::NAN; 3], &how, &[], |_| true), None);
@@ -198,48 +169,24 @@ mod tests {
         let total: f32 = weights.iter().sum();
         for (count, weight) in counts(Sampling::top_k(1.0, 0), draws).iter().zip(weights) {
             let expected = weight / total;
-            assert!(
-                (*count as f32 / draws as f32 - expected).abs() < 0.01,
-                "{count} of {draws}, {expected}"
-            );
+            assert!((*count as f32 / draws as f32 - expected).abs() < 0.01, "{count} of {draws}, {expected}");
         }
     }
 
     #[test]
     fn filters_drop_the_tail() {
-        assert_eq!(
-            counts(Sampling::top_k(1.0, 2), 1000).map(|count| count > 0),
-            [false, true, false, true, false]
-        );
+        assert_eq!(counts(Sampling::top_k(1.0, 2), 1000).map(|count| count > 0), [false, true, false, true, false]);
         // Ties of the last place stay, as `logits >= k-th largest` does.
-        assert_eq!(
-            counts(Sampling::top_k(1.0, 3), 1000).map(|count| count > 0),
-            [false, true, true, true, false]
-        );
-        let nucleus = Sampling {
-            top_p: 0.7,
-            ..Sampling::top_k(1.0, 0)
-        };
-        assert_eq!(
-            counts(nucleus, 1000).map(|count| count > 0),
-            [false, true, false, true, false]
-        );
-        let relative = Sampling {
-            min_p: 0.2,
-            ..Sampling::top_k(1.0, 0)
-        };
-        assert_eq!(
-            counts(relative, 1000).map(|count| count > 0),
-            [false, true, true, true, false]
-        );
+        assert_eq!(counts(Sampling::top_k(1.0, 3), 1000).map(|count| count > 0), [false, true, true, true, false]);
+        let nucleus = Sampling { top_p: 0.7, ..Sampling::top_k(1.0, 0) };
+        assert_eq!(counts(nucleus, 1000).map(|count| count > 0), [false, true, false, true, false]);
+        let relative = Sampling { min_p: 0.2, ..Sampling::top_k(1.0, 0) };
+        assert_eq!(counts(relative, 1000).map(|count| count > 0), [false, true, true, true, false]);
     }
 
     #[test]
     fn repetition_is_penalised() {
-        let how = Sampling {
-            repetition_penalty: 2.1,
-            ..Sampling::GREEDY
-        };
+        let how = Sampling { repetition_penalty: 2.1, ..Sampling::GREEDY };
         let mut sampler = Sampler::new(1);
         assert_eq!(sampler.choose(&LOGITS, &how, &[1], |_| true), Some(3));
         assert_eq!(sampler.choose(&LOGITS, &how, &[1, 3], |_| true), Some(2));
@@ -249,9 +196,7 @@ mod tests {
     fn a_seed_gives_its_sequence() {
         let draw = |seed| {
             let mut sampler = Sampler::new(seed);
-            (0..20)
-                .map(|_| sampler.choose(&LOGITS, &Sampling::top_k(1.0, 0), &[], |_| true))
-                .collect::<Vec<_>>()
+            (0..20).map(|_| sampler.choose(&LOGITS, &Sampling::top_k(1.0, 0), &[], |_| true)).collect::<Vec<_>>()
         };
         assert_eq!(draw(3), draw(3));
         assert_ne!(draw(3), draw(4));

@@ -54,33 +54,20 @@ pub(crate) fn bytes_mut(tensor: &mut DynTensor) -> &mut [u8] {
 }
 
 fn byte_length(tensor: &DynTensor) -> usize {
-    let elements = tensor
-        .shape()
-        .iter()
-        .map(|dim| usize::try_from(*dim).unwrap_or_default())
-        .product();
+    let elements = tensor.shape().iter().map(|dim| usize::try_from(*dim).unwrap_or_default()).product();
     tensor.data_type().byte_size(elements).unwrap_or_default()
 }
 
 /// A tensor's shape and its elements as f32.
 pub(crate) fn floats(value: &DynValue) -> Result<(Vec<usize>, Vec<f32>), String> {
-    let shape = value
-        .shape()
-        .iter()
-        .map(|dim| usize::try_from(*dim).unwrap_or_default())
-        .collect();
+    let shape = value.shape().iter().map(|dim| usize::try_from(*dim).unwrap_or_default()).collect();
     let elements = match value.data_type() {
         TensorElementType::Float16 => value
             .try_extract_tensor::<half::f16>()
             .map(|(_, data)| data.iter().map(|element| element.to_f32()).collect()),
-        _ => value
-            .try_extract_tensor::<f32>()
-            .map(|(_, data)| data.to_vec()),
+        _ => value.try_extract_tensor::<f32>().map(|(_, data)| data.to_vec()),
     };
-    Ok((
-        shape,
-        elements.map_err(|error| one_line(&error.to_string()))?,
-    ))
+    Ok((shape, elements.map_err(|error| one_line(&error.to_string()))?))
 }
 
 /// A tensor from a shape and its elements; zero dimensions are allowed, which [`Tensor::from_array`] refuses.

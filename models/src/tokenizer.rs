@@ -32,9 +32,7 @@ impl Tokenizer {
             return Err(Error::PartMissing {
                 what: "tokenizer.json".into(),
                 path: folder.root().to_path_buf(),
-                consequence:
-                    "text can neither be read nor written; download it from the model's repository"
-                        .into(),
+                consequence: "text can neither be read nor written; download it from the model's repository".into(),
             });
         }
         let malformed = |reason: String| Error::Malformed {
@@ -42,13 +40,11 @@ impl Tokenizer {
             reason,
             remedy: "use the tokenizer.json that belongs to this model",
         };
-        let inner = tokenizers::Tokenizer::from_file(&path)
-            .map_err(|error| malformed(format!("not a tokenizer ({error})")))?;
+        let inner =
+            tokenizers::Tokenizer::from_file(&path).map_err(|error| malformed(format!("not a tokenizer ({error})")))?;
         for token in [START_OF_TEXT, TURN_START, TURN_END] {
             if inner.token_to_id(token).is_none() {
-                return Err(malformed(format!(
-                    "wrong tokenizer: it has no token {token}"
-                )));
+                return Err(malformed(format!("wrong tokenizer: it has no token {token}")));
             }
         }
         let mut has_token = vec![false; vocabulary];
@@ -62,11 +58,7 @@ impl Tokenizer {
                 }
             }
         }
-        Ok(Self {
-            inner,
-            path,
-            has_token,
-        })
+        Ok(Self { inner, path, has_token })
     }
 
     /// The file that it was read from.
@@ -103,13 +95,11 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Malformed`] when there is no such token.
     pub fn id(&self, token: &str) -> Result<u32> {
-        self.inner
-            .token_to_id(token)
-            .ok_or_else(|| Error::Malformed {
-                path: self.path.clone(),
-                reason: format!("wrong tokenizer: it has no token {token}"),
-                remedy: "use the tokenizer.json that belongs to this model",
-            })
+        self.inner.token_to_id(token).ok_or_else(|| Error::Malformed {
+            path: self.path.clone(),
+            reason: format!("wrong tokenizer: it has no token {token}"),
+            remedy: "use the tokenizer.json that belongs to this model",
+        })
     }
 
     /// The id of a token, if there is one with this text.
@@ -163,11 +153,7 @@ impl TextStream {
     /// An empty stream.
     #[must_use]
     pub fn new(special: Special) -> Self {
-        Self {
-            special,
-            window: Vec::new(),
-            shown: 0,
-        }
+        Self { special, window: Vec::new(), shown: 0 }
     }
 
     /// Adds `id` and returns the text that is settled by it, which may be empty.

@@ -8,34 +8,21 @@ use eddy_models::{Runtime, RuntimeOptions, Stop};
 
 /// A fixture by its path below `tests/fixtures`.
 pub fn fixture(path: &str) -> PathBuf {
-    let full = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(path);
-    assert!(
-        full.exists(),
-        "the fixture {} is missing; `make fixtures` makes it",
-        full.display()
-    );
+    let full = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path);
+    assert!(full.exists(), "the fixture {} is missing; `make fixtures` makes it", full.display());
     full
 }
 
 /// ONNX Runtime as `make test` sets it up, on two threads.
 pub fn runtime() -> Runtime {
-    let options = RuntimeOptions {
-        cache: Some(runtime_folder()),
-        threads: Some(2),
-        ..RuntimeOptions::default()
-    };
+    let options = RuntimeOptions { cache: Some(runtime_folder()), threads: Some(2), ..RuntimeOptions::default() };
     Runtime::start(&options).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Where `make runtime` puts the library.
 pub fn runtime_folder() -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/fetch-runtime");
-    let printed = std::process::Command::new(script)
-        .arg("--print-folder")
-        .output()
-        .unwrap();
+    let printed = std::process::Command::new(script).arg("--print-folder").output().unwrap();
     PathBuf::from(String::from_utf8(printed.stdout).unwrap().trim())
 }
 
@@ -49,8 +36,7 @@ pub fn speech_at(folder: &Path, precision: &str) -> Speech {
     let runtime = runtime();
     let stop = Stop::new(&runtime).unwrap();
     let wanted: Wanted = precision.parse().unwrap();
-    Speech::load(&runtime, folder, wanted, Parts::ALL, &stop)
-        .unwrap_or_else(|error| panic!("{error}"))
+    Speech::load(&runtime, folder, wanted, Parts::ALL, &stop).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The recorded question, mono at 16 kHz.

@@ -3,9 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use eddy_models::backbone::Input;
-use eddy_models::speech::{
-    Event, InverseStft, Mode, Prompt, Reply, ReplyOptions, Speech, StftSettings, TurnRole,
-};
+use eddy_models::speech::{Event, InverseStft, Mode, Prompt, Reply, ReplyOptions, Speech, StftSettings, TurnRole};
 use eddy_tests::compare::{assert_close, cosine};
 use eddy_tests::fixtures::{clip, fixture, question, speech};
 use eddy_tests::npy;
@@ -32,11 +30,7 @@ fn spoken_prompt(speech: &Speech, system: &str) -> Prompt {
 }
 
 fn greedy(mode: Mode, max_items: usize) -> ReplyOptions {
-    ReplyOptions {
-        max_items,
-        record: true,
-        ..ReplyOptions::new(mode).greedy()
-    }
+    ReplyOptions { max_items, record: true, ..ReplyOptions::new(mode).greedy() }
 }
 
 /// A whole reply: its items in the reference's form, its text, and the reply itself.
@@ -63,11 +57,7 @@ fn run(speech: &mut Speech, prompt: &Prompt, options: ReplyOptions) -> (Vec<Valu
 fn assert_items(folder: &str, name: &str, items: &[Value], said: &str, at_least: usize) {
     let expected = reference(folder, name);
     let theirs = expected["items"].as_array().unwrap();
-    assert!(
-        theirs.len() >= at_least,
-        "{name} has only {} items",
-        theirs.len()
-    );
+    assert!(theirs.len() >= at_least, "{name} has only {} items", theirs.len());
     for (index, (ours, theirs)) in items.iter().zip(theirs).enumerate() {
         assert_eq!(ours, theirs, "{folder}/{name}: item {index}");
     }
@@ -79,14 +69,7 @@ fn heard(items: &[Value], end_code: u64) -> Vec<Vec<u32>> {
     items
         .iter()
         .filter_map(|item| item.get("audio"))
-        .map(|codes| {
-            codes
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|code| code.as_u64().unwrap())
-                .collect::<Vec<_>>()
-        })
+        .map(|codes| codes.as_array().unwrap().iter().map(|code| code.as_u64().unwrap()).collect::<Vec<_>>())
         .filter(|codes| codes[0] != end_code)
         .map(|codes| codes.into_iter().map(|code| code as u32).collect())
         .collect()
@@ -101,9 +84,7 @@ fn mel_features_equal_the_reference() {
     assert_eq!(expected.shape, [whole.frames, 128]);
     assert_close("mel", &whole.data, &expected.data, 2e-4);
     for (name, samples) in [("0.11s", 1760), ("0.5s", 8000), ("1.0s", 16_000)] {
-        let features = clip(&speech, &question[8000..8000 + samples])
-            .features()
-            .unwrap();
+        let features = clip(&speech, &question[8000..8000 + samples]).features().unwrap();
         let expected = npy::floats(fixture(&format!("speech-reference/mel-{name}.npy")));
         assert_close(name, &features.data, &expected.data, 2e-4);
     }
@@ -118,72 +99,36 @@ fn the_inverse_stft_equals_the_reference() {
         stft.push(row, &mut samples).unwrap();
     }
     stft.finish(&mut samples);
-    assert_close(
-        "samples",
-        &samples,
-        &npy::floats(fixture("speech-reference/istft_samples.npy")).data,
-        1e-5,
-    );
+    assert_close("samples", &samples, &npy::floats(fixture("speech-reference/istft_samples.npy")).data, 1e-5);
 }
 
 fn the_interleaved_reply_equals_the_reference(folder: &str) {
     let mut speech = speech(folder, "fp32");
     let features = clip(&speech, &question()).features().unwrap();
     let rows = speech.encoder().unwrap().encode(&features).unwrap();
-    assert_close(
-        "encoder rows",
-        &rows,
-        &array(folder, "audio_embeddings"),
-        1e-4,
-    );
+    assert_close("encoder rows", &rows, &array(folder, "audio_embeddings"), 1e-4);
 
     let prompt = spoken_prompt(&speech, "Respond with interleaved text and audio.");
     let positions = speech.embed(&prompt).unwrap().len() / speech.backbone().hidden();
     let expected = reference(folder, "interleaved.json");
     assert_eq!(positions as u64, expected["prompt_items"].as_u64().unwrap());
     let limit = expected["items"].as_array().unwrap().len();
-    let limit = if expected["ended"].as_bool().unwrap() {
-        1024
-    } else {
-        limit
-    };
+    let limit = if expected["ended"].as_bool().unwrap() { 1024 } else { limit };
     let (items, said, reply) = run(&mut speech, &prompt, greedy(Mode::Interleaved, limit));
 
     let record = reply.record();
-    assert_close(
-        "first logits",
-        &record.logits,
-        &array(folder, "logits_first"),
-        1e-4,
-    );
-    assert_close(
-        "first hidden state",
-        &record.hidden,
-        &array(folder, "hidden_first"),
-        1e-4,
-    );
-    assert_close(
-        "frame logits",
-        &record.frame_logits,
-        &array(folder, "frame_logits"),
-        1e-4,
-    );
+    assert_close("first logits", &record.logits, &array(folder, "logits_first"), 1e-4);
+    assert_close("first hidden state", &record.hidden, &array(folder, "hidden_first"), 1e-4);
+    assert_close("frame logits", &record.frame_logits, &array(folder, "frame_logits"), 1e-4);
     assert_items(folder, "interleaved.json", &items, &said, 60);
 
     let frames = heard(&items, u64::from(speech.settings().end_code()));
     let detokenizer = speech.detokenizer().unwrap();
     let features = detokenizer.features(&frames).unwrap();
-    assert_close(
-        "STFT features",
-        &features,
-        &array(folder, "stft_features"),
-        1e-4,
-    );
+    assert_close("STFT features", &features, &array(folder, "stft_features"), 1e-4);
     let mut samples = Vec::new();
     let mut stream = detokenizer.stream();
-    detokenizer
-        .push(&mut stream, &frames, &mut samples)
-        .unwrap();
+    detokenizer.push(&mut stream, &frames, &mut samples).unwrap();
     stream.finish(&mut samples);
     assert_close("samples", &samples, &array(folder, "samples"), 1e-5);
 }
@@ -255,27 +200,14 @@ fn chunked_prefill_and_rewinding_change_nothing() {
     let rows = speech.embed(&prompt).unwrap();
     let hidden = speech.backbone().hidden();
     let mut whole = speech.new_cache().unwrap();
-    let at_once = speech
-        .backbone()
-        .run(&mut whole, Input::Embeddings(&rows))
-        .unwrap();
+    let at_once = speech.backbone().run(&mut whole, Input::Embeddings(&rows)).unwrap();
     for chunk in [1, 7, 40] {
         let mut cache = speech.new_cache().unwrap();
         let mut last = None;
         for piece in rows.chunks(chunk * hidden) {
-            last = Some(
-                speech
-                    .backbone()
-                    .run(&mut cache, Input::Embeddings(piece))
-                    .unwrap(),
-            );
+            last = Some(speech.backbone().run(&mut cache, Input::Embeddings(piece)).unwrap());
         }
-        assert_close(
-            &format!("chunks of {chunk}"),
-            &last.unwrap().logits,
-            &at_once.logits,
-            1e-5,
-        );
+        assert_close(&format!("chunks of {chunk}"), &last.unwrap().logits, &at_once.logits, 1e-5);
     }
 
     // Back to the end of the prompt after 300 more positions, which also makes the cache grow on the way.
@@ -284,9 +216,7 @@ fn chunked_prefill_and_rewinding_change_nothing() {
     let probe = &rows[..hidden];
     let before = backbone.run(&mut whole, Input::Embeddings(probe)).unwrap();
     for _ in 0..300 {
-        backbone
-            .run(&mut whole, Input::Embeddings(&rows[hidden..2 * hidden]))
-            .unwrap();
+        backbone.run(&mut whole, Input::Embeddings(&rows[hidden..2 * hidden])).unwrap();
     }
     backbone.rewind(&mut whole, &mark).unwrap();
     let after = backbone.run(&mut whole, Input::Embeddings(probe)).unwrap();
@@ -296,16 +226,8 @@ fn chunked_prefill_and_rewinding_change_nothing() {
     // A fork goes on as the original does, and neither disturbs the other.
     backbone.rewind(&mut whole, &mark).unwrap();
     let mut fork = backbone.fork(&whole).unwrap();
-    backbone
-        .run(&mut whole, Input::Embeddings(&rows[5 * hidden..9 * hidden]))
-        .unwrap();
-    assert_eq!(
-        backbone
-            .run(&mut fork, Input::Embeddings(probe))
-            .unwrap()
-            .logits,
-        before.logits
-    );
+    backbone.run(&mut whole, Input::Embeddings(&rows[5 * hidden..9 * hidden])).unwrap();
+    assert_eq!(backbone.run(&mut fork, Input::Embeddings(probe)).unwrap().logits, before.logits);
 }
 
 #[test]
@@ -314,10 +236,7 @@ fn four_bits_stay_close_to_full_precision() {
         let mut speech = speech(folder, "q4");
         let prompt = spoken_prompt(&speech, "Respond with interleaved text and audio.");
         let (_, _, reply) = run(&mut speech, &prompt, greedy(Mode::Interleaved, 40));
-        for (what, ours) in [
-            ("logits_first", &reply.record().logits),
-            ("hidden_first", &reply.record().hidden),
-        ] {
+        for (what, ours) in [("logits_first", &reply.record().logits), ("hidden_first", &reply.record().hidden)] {
             let cosine = cosine(ours, &array(folder, what));
             assert!(cosine >= 0.98, "{folder} {what}: cosine {cosine}");
         }

@@ -46,10 +46,7 @@ impl Slot {
             .collect::<Result<_, _>>()?;
         for slot in &slots {
             if model.output(&slot.present).is_none() {
-                return Err(format!(
-                    "it has the input {} and not the output {}",
-                    slot.past, slot.present
-                ));
+                return Err(format!("it has the input {} and not the output {}", slot.past, slot.present));
             }
         }
         Ok(slots)
@@ -60,15 +57,10 @@ impl Slot {
             return Err(format!("{port} is neither f32 nor f16"));
         }
         let kind = match port.dims.as_slice() {
-            [_, Dim::Fixed(hidden), Dim::Fixed(width)] => SlotKind::Convolution {
-                shape: [1, *hidden, *width],
-            },
+            [_, Dim::Fixed(hidden), Dim::Fixed(width)] => SlotKind::Convolution { shape: [1, *hidden, *width] },
             [_, Dim::Fixed(heads), Dim::Symbol(_), last] => SlotKind::Attention {
                 heads: *heads,
-                head_dim: last
-                    .fixed()
-                    .or(head_dim)
-                    .ok_or_else(|| format!("{port} leaves its head size open"))?,
+                head_dim: last.fixed().or(head_dim).ok_or_else(|| format!("{port} leaves its head size open"))?,
             },
             _ => return Err(format!("{port} is no known cache input")),
         };
@@ -77,12 +69,7 @@ impl Slot {
             Some(rest) => format!("present.{rest}"),
             None => port.name.replacen("past", "present", 1),
         };
-        Ok(Self {
-            past: port.name.clone(),
-            present,
-            element: port.element,
-            kind,
-        })
+        Ok(Self { past: port.name.clone(), present, element: port.element, kind })
     }
 }
 
@@ -130,22 +117,12 @@ impl Snapshot {
 }
 
 impl Cache {
-    pub(super) fn new(
-        slots: &[Slot],
-        growth: Growth,
-        binding: IoBinding,
-    ) -> Result<Self, ort::Error> {
+    pub(super) fn new(slots: &[Slot], growth: Growth, binding: IoBinding) -> Result<Self, ort::Error> {
         let capacity = match growth {
             Growth::InPlace => FIRST_CAPACITY,
             Growth::Replace => 0,
         };
-        let mut cache = Self {
-            length: 0,
-            capacity,
-            tensors: Vec::new(),
-            spare: Vec::new(),
-            binding,
-        };
+        let mut cache = Self { length: 0, capacity, tensors: Vec::new(), spare: Vec::new(), binding };
         for slot in slots {
             let spare = match &slot.kind {
                 SlotKind::Convolution { shape } => {
@@ -153,9 +130,7 @@ impl Cache {
                     Some(zeros(slot.element, shape)?)
                 }
                 SlotKind::Attention { heads, head_dim } => {
-                    cache
-                        .tensors
-                        .push(zeros(slot.element, &[1, *heads, capacity, *head_dim])?);
+                    cache.tensors.push(zeros(slot.element, &[1, *heads, capacity, *head_dim])?);
                     None
                 }
             };
@@ -173,27 +148,15 @@ impl Cache {
     /// Bytes that it occupies.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.tensors
-            .iter()
-            .chain(self.spare.iter().flatten())
-            .map(|tensor| bytes(tensor).len())
-            .sum()
+        self.tensors.iter().chain(self.spare.iter().flatten()).map(|tensor| bytes(tensor).len()).sum()
     }
 
     /// Makes room for `positions`, at most `limit`, keeping what is held.
-    pub(super) fn reserve(
-        &mut self,
-        slots: &[Slot],
-        positions: usize,
-        limit: usize,
-    ) -> Result<(), ort::Error> {
+    pub(super) fn reserve(&mut self, slots: &[Slot], positions: usize, limit: usize) -> Result<(), ort::Error> {
         if positions <= self.capacity {
             return Ok(());
         }
-        let capacity = positions
-            .next_multiple_of(FIRST_CAPACITY)
-            .max(self.capacity * 2)
-            .min(limit.max(positions));
+        let capacity = positions.next_multiple_of(FIRST_CAPACITY).max(self.capacity * 2).min(limit.max(positions));
         for (slot, tensor) in slots.iter().zip(&mut self.tensors) {
             if let SlotKind::Attention { heads, head_dim } = slot.kind {
                 *tensor = resized(slot.element, heads, head_dim, tensor, self.length, capacity)?;
@@ -210,18 +173,10 @@ impl Cache {
             .filter(|(slot, _)| matches!(slot.kind, SlotKind::Convolution { .. }))
             .map(|(_, tensor)| bytes(tensor).into())
             .collect();
-        Snapshot {
-            length: self.length,
-            convolutions,
-        }
+        Snapshot { length: self.length, convolutions }
     }
 
-    pub(super) fn rewind(
-        &mut self,
-        slots: &[Slot],
-        growth: Growth,
-        to: &Snapshot,
-    ) -> Result<(), ort::Error> {
+    pub(super) fn rewind(&mut self, slots: &[Slot], growth: Growth, to: &Snapshot) -> Result<(), ort::Error> {
         let mut states = to.convolutions.iter();
         for (slot, tensor) in slots.iter().zip(&mut self.tensors) {
             match (&slot.kind, growth) {
@@ -232,14 +187,7 @@ impl Cache {
                 }
                 (SlotKind::Attention { .. }, Growth::InPlace) => {}
                 (SlotKind::Attention { heads, head_dim }, Growth::Replace) => {
-                    *tensor = resized(
-                        slot.element,
-                        *heads,
-                        *head_dim,
-                        tensor,
-                        to.length,
-                        to.length,
-                    )?;
+                    *tensor = resized(slot.element, *heads, *head_dim, tensor, to.length, to.length)?;
                 }
             }
         }
@@ -248,18 +196,10 @@ impl Cache {
     }
 
     /// A cache of its own with the same contents.
-    pub(super) fn copy(
-        &self,
-        slots: &[Slot],
-        growth: Growth,
-        binding: IoBinding,
-    ) -> Result<Self, ort::Error> {
+    pub(super) fn copy(&self, slots: &[Slot], growth: Growth, binding: IoBinding) -> Result<Self, ort::Error> {
         let mut copy = Self::new(slots, growth, binding)?;
         copy.capacity = match growth {
-            Growth::InPlace => self
-                .length
-                .next_multiple_of(FIRST_CAPACITY)
-                .max(FIRST_CAPACITY),
+            Growth::InPlace => self.length.next_multiple_of(FIRST_CAPACITY).max(FIRST_CAPACITY),
             Growth::Replace => 0,
         };
         copy.length = self.length;
@@ -291,10 +231,7 @@ fn resized(
     let old_head = source.len() / heads.max(1);
     let used = length * row;
     if used > 0 {
-        for (old, new) in source
-            .chunks_exact(old_head)
-            .zip(bytes_mut(&mut to).chunks_exact_mut(capacity * row))
-        {
+        for (old, new) in source.chunks_exact(old_head).zip(bytes_mut(&mut to).chunks_exact_mut(capacity * row)) {
             new[..used].copy_from_slice(&old[..used]);
         }
     }

@@ -63,12 +63,7 @@ impl Backbone {
     ///
     /// # Errors
     /// [`Error::UnknownGraph`] when its inputs are those of no known export, and those of loading.
-    pub fn load(
-        runtime: &Runtime,
-        folder: &ModelFolder,
-        file: &GraphFile,
-        stop: &Stop,
-    ) -> Result<Self> {
+    pub fn load(runtime: &Runtime, folder: &ModelFolder, file: &GraphFile, stop: &Stop) -> Result<Self> {
         let model = file.model();
         let lfm = |key: &str| -> Result<Option<usize>> {
             for keys in [&["lfm", key][..], &["text_config", key], &[key]] {
@@ -83,13 +78,10 @@ impl Backbone {
             (None, Some(port)) => Feed::Embeddings(port.element),
             (None, None) => return Err(file.unknown("it has neither input_ids nor inputs_embeds")),
         };
-        let logits = model
-            .output("logits")
-            .ok_or_else(|| file.unknown("it has no output logits"))?;
+        let logits = model.output("logits").ok_or_else(|| file.unknown("it has no output logits"))?;
         let vocabulary = match logits.dims.last().and_then(Dim::fixed) {
             Some(size) => size,
-            None => lfm("vocab_size")?
-                .ok_or_else(|| file.unknown("its vocabulary size is not known"))?,
+            None => lfm("vocab_size")?.ok_or_else(|| file.unknown("its vocabulary size is not known"))?,
         };
         let width = ["inputs_embeds", HIDDEN_OUTPUT]
             .into_iter()
@@ -110,21 +102,13 @@ impl Backbone {
         if slots.is_empty() {
             return Err(file.unknown("it has no cache inputs"));
         }
-        let known = [
-            "input_ids",
-            "inputs_embeds",
-            "attention_mask",
-            "position_ids",
-        ];
+        let known = ["input_ids", "inputs_embeds", "attention_mask", "position_ids"];
         let stray = model.inputs.iter().find(|port| {
             let name = port.name.as_str();
             !name.starts_with("past") && !known.contains(&name) && !KEEP_INPUTS.contains(&name)
         });
         if let Some(port) = stray {
-            return Err(file.unknown(format!(
-                "the input {} is not one of a known export",
-                port.name
-            )));
+            return Err(file.unknown(format!("the input {} is not one of a known export", port.name)));
         }
         if model.input("attention_mask").is_none() {
             return Err(file.unknown("it has no input attention_mask"));
@@ -134,21 +118,14 @@ impl Backbone {
             None => lfm("max_position_embeddings")?.unwrap_or(32_768),
         };
         let graph = Graph::load(runtime, file, None, stop)?;
-        let cpu = MemoryInfo::new(
-            AllocationDevice::CPU,
-            0,
-            AllocatorType::Device,
-            MemoryType::Default,
-        )
-        .map_err(|error| graph.failure(&error))?;
+        let cpu = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)
+            .map_err(|error| graph.failure(&error))?;
         Ok(Self {
             feed,
             growth: growth_of(model, &slots),
             slots,
             positions: model.input("position_ids").is_some(),
-            keep: KEEP_INPUTS
-                .into_iter()
-                .find(|name| model.input(name).is_some()),
+            keep: KEEP_INPUTS.into_iter().find(|name| model.input(name).is_some()),
             gives_hidden: model.output(HIDDEN_OUTPUT).is_some(),
             hidden,
             vocabulary,
@@ -193,8 +170,7 @@ impl Backbone {
     /// # Errors
     /// [`Error::Graph`] when memory is refused.
     pub fn new_cache(&self) -> Result<Cache> {
-        Cache::new(&self.slots, self.growth, self.graph.binding()?)
-            .map_err(|error| self.graph.failure(&error))
+        Cache::new(&self.slots, self.growth, self.graph.binding()?).map_err(|error| self.graph.failure(&error))
     }
 
     /// A copy of `cache` that goes its own way.
@@ -202,9 +178,7 @@ impl Backbone {
     /// # Errors
     /// [`Error::Graph`] when memory is refused.
     pub fn fork(&self, cache: &Cache) -> Result<Cache> {
-        cache
-            .copy(&self.slots, self.growth, self.graph.binding()?)
-            .map_err(|error| self.graph.failure(&error))
+        cache.copy(&self.slots, self.growth, self.graph.binding()?).map_err(|error| self.graph.failure(&error))
     }
 
     /// The point that `cache` is at, to go back to.
@@ -225,9 +199,7 @@ impl Backbone {
                 cache.length
             )));
         }
-        cache
-            .rewind(&self.slots, self.growth, to)
-            .map_err(|error| self.graph.failure(&error))
+        cache.rewind(&self.slots, self.growth, to).map_err(|error| self.graph.failure(&error))
     }
 
     /// Feeds `input` behind what `cache` holds and returns the last position's logits and hidden state.
@@ -238,13 +210,9 @@ impl Backbone {
         let count = self.positions_of(input)?;
         let total = cache.length + count;
         if total > self.context {
-            return Err(Error::ContextFull {
-                needed: total,
-                limit: self.context,
-            });
+            return Err(Error::ContextFull { needed: total, limit: self.context });
         }
-        self.bind(cache, input, count, total)
-            .map_err(|error| self.graph.failure(&error))?;
+        self.bind(cache, input, count, total).map_err(|error| self.graph.failure(&error))?;
 
         let mut outputs = self.graph.run_bound(&cache.binding)?;
         let logits = last_row(outputs.floats("logits")?);
@@ -259,9 +227,7 @@ impl Backbone {
                 .iter()
                 .map(|slot| match slot.kind {
                     SlotKind::Convolution { .. } => Ok(None),
-                    SlotKind::Attention { .. } => {
-                        outputs.take(&slot.present).and_then(as_tensor).map(Some)
-                    }
+                    SlotKind::Attention { .. } => outputs.take(&slot.present).and_then(as_tensor).map(Some),
                 })
                 .collect::<Result<_>>()?,
         };
@@ -290,22 +256,14 @@ impl Backbone {
     fn positions_of(&self, input: Input<'_>) -> Result<usize> {
         let count = match (input, self.feed) {
             (Input::Ids(ids), Feed::Ids) => ids.len(),
-            (Input::Embeddings(rows), Feed::Embeddings(_))
-                if rows.len().is_multiple_of(self.hidden.max(1)) =>
-            {
+            (Input::Embeddings(rows), Feed::Embeddings(_)) if rows.len().is_multiple_of(self.hidden.max(1)) => {
                 rows.len() / self.hidden.max(1)
             }
             (Input::Embeddings(rows), Feed::Embeddings(_)) => {
-                return Err(Error::BadRequest(format!(
-                    "{} floats are no rows of {}",
-                    rows.len(),
-                    self.hidden
-                )));
+                return Err(Error::BadRequest(format!("{} floats are no rows of {}", rows.len(), self.hidden)));
             }
             (Input::Ids(_), Feed::Embeddings(_)) | (Input::Embeddings(_), Feed::Ids) => {
-                return Err(Error::BadRequest(
-                    "this decoder takes the other kind of input".into(),
-                ));
+                return Err(Error::BadRequest("this decoder takes the other kind of input".into()));
             }
         };
         if count == 0 {
@@ -314,13 +272,7 @@ impl Backbone {
         Ok(count)
     }
 
-    fn bind(
-        &self,
-        cache: &mut Cache,
-        input: Input<'_>,
-        count: usize,
-        total: usize,
-    ) -> Result<(), ort::Error> {
+    fn bind(&self, cache: &mut Cache, input: Input<'_>, count: usize, total: usize) -> Result<(), ort::Error> {
         if self.growth == Growth::InPlace {
             cache.reserve(&self.slots, total, self.context)?;
         }
@@ -334,10 +286,7 @@ impl Backbone {
                 let shape = [1, count, self.hidden];
                 let value = match self.feed {
                     Feed::Embeddings(ElementType::F16) => {
-                        let rows: Vec<half::f16> = rows
-                            .iter()
-                            .map(|value| half::f16::from_f32(*value))
-                            .collect();
+                        let rows: Vec<half::f16> = rows.iter().map(|value| half::f16::from_f32(*value)).collect();
                         tensor(&shape, &rows)?
                     }
                     Feed::Embeddings(_) | Feed::Ids => tensor(&shape, rows)?,
@@ -347,27 +296,18 @@ impl Backbone {
         }
         binding.bind_input("attention_mask", &tensor(&[1, total], &vec![1_i64; total])?)?;
         if self.positions {
-            let positions: Vec<i64> = (cache.length..total)
-                .map(|position| position as i64)
-                .collect();
+            let positions: Vec<i64> = (cache.length..total).map(|position| position as i64).collect();
             binding.bind_input("position_ids", &tensor(&[1, count], &positions)?)?;
         }
         if let Some(name) = self.keep {
             binding.bind_input(name, &tensor(&[], &[1_i64])?)?;
         }
-        for ((slot, past), spare) in self
-            .slots
-            .iter()
-            .zip(&mut cache.tensors)
-            .zip(&mut cache.spare)
-        {
+        for ((slot, past), spare) in self.slots.iter().zip(&mut cache.tensors).zip(&mut cache.spare) {
             binding.bind_input(slot.past.as_str(), &*past)?;
             match (spare, self.growth) {
                 (Some(spare), _) => binding.bind_output(slot.present.as_str(), spare)?,
                 (None, Growth::InPlace) => binding.bind_output(slot.present.as_str(), past)?,
-                (None, Growth::Replace) => {
-                    binding.bind_output_to_device(slot.present.as_str(), &self.cpu)?
-                }
+                (None, Growth::Replace) => binding.bind_output_to_device(slot.present.as_str(), &self.cpu)?,
             }
         }
         binding.bind_output_to_device("logits", &self.cpu)?;
@@ -379,9 +319,7 @@ impl Backbone {
 }
 
 fn as_tensor(value: DynValue) -> Result<DynTensor> {
-    value
-        .downcast()
-        .map_err(|error| Error::BadRequest(error.to_string()))
+    value.downcast().map_err(|error| Error::BadRequest(error.to_string()))
 }
 
 fn last_row((shape, data): (Vec<usize>, Vec<f32>)) -> Vec<f32> {
@@ -397,21 +335,12 @@ fn last_row((shape, data): (Vec<usize>, Vec<f32>)) -> Vec<f32> {
 fn growth_of(model: &Model, slots: &[Slot]) -> Growth {
     let straight = |slot: &Slot| {
         model.nodes_of("GroupQueryAttention").any(|node| {
-            let at = |names: &[String], index: usize, name: &str| {
-                names.get(index).is_some_and(|found| found == name)
-            };
+            let at = |names: &[String], index: usize, name: &str| names.get(index).is_some_and(|found| found == name);
             // Inputs 3 and 4 are past_key and past_value, outputs 1 and 2 their successors.
             (at(&node.inputs, 3, &slot.past) && at(&node.outputs, 1, &slot.present))
                 || (at(&node.inputs, 4, &slot.past) && at(&node.outputs, 2, &slot.present))
         })
     };
-    let all = slots
-        .iter()
-        .filter(|slot| matches!(slot.kind, SlotKind::Attention { .. }))
-        .all(straight);
-    if all {
-        Growth::InPlace
-    } else {
-        Growth::Replace
-    }
+    let all = slots.iter().filter(|slot| matches!(slot.kind, SlotKind::Attention { .. })).all(straight);
+    if all { Growth::InPlace } else { Growth::Replace }
 }

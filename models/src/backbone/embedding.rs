@@ -19,11 +19,7 @@ enum Source {
     /// `embed_tokens.bin`.
     Table(Table),
     /// `embed_tokens*.onnx`, or `embeddings*.onnx` whose second input takes features of width `features`.
-    Graph {
-        graph: Graph,
-        output: String,
-        features: Option<(String, usize)>,
-    },
+    Graph { graph: Graph, output: String, features: Option<(String, usize)> },
 }
 
 impl TokenEmbedding {
@@ -31,38 +27,26 @@ impl TokenEmbedding {
     ///
     /// # Errors
     /// [`Error::PartMissing`] when there is neither, and those of loading.
-    pub fn load(
-        runtime: &Runtime,
-        folder: &ModelFolder,
-        wanted: Wanted,
-        hidden: usize,
-        stop: &Stop,
-    ) -> Result<Self> {
+    pub fn load(runtime: &Runtime, folder: &ModelFolder, wanted: Wanted, hidden: usize, stop: &Stop) -> Result<Self> {
         for place in [folder.graphs(), folder.root()] {
             // The table has full precision and costs no graph run; it wins where both are there.
             if let Some(table) = Table::open(place, "embed_tokens", hidden)? {
-                return Ok(Self {
-                    source: Source::Table(table),
-                });
+                return Ok(Self { source: Source::Table(table) });
             }
         }
         let Some(file) = folder.graph(Role::TokenEmbedding, wanted)? else {
             return Err(Error::PartMissing {
                 what: "embed_tokens.bin or embed*.onnx".into(),
                 path: folder.graphs().to_path_buf(),
-                consequence: "the decoder takes embeddings and nothing here makes them; download the folder again".into(),
+                consequence: "the decoder takes embeddings and nothing here makes them; download the folder again"
+                    .into(),
             });
         };
         let source = Self::graph_source(runtime, &file, hidden, stop)?;
         Ok(Self { source })
     }
 
-    fn graph_source(
-        runtime: &Runtime,
-        file: &GraphFile,
-        hidden: usize,
-        stop: &Stop,
-    ) -> Result<Source> {
+    fn graph_source(runtime: &Runtime, file: &GraphFile, hidden: usize, stop: &Stop) -> Result<Source> {
         let model = file.model();
         if model.input("input_ids").is_none() {
             return Err(file.unknown("it has no input input_ids"));
@@ -77,17 +61,8 @@ impl TokenEmbedding {
             .inputs
             .iter()
             .find(|port| port.name.ends_with("_features"))
-            .map(|port| {
-                (
-                    port.name.clone(),
-                    port.dims.last().and_then(Dim::fixed).unwrap_or(hidden),
-                )
-            });
-        Ok(Source::Graph {
-            graph: Graph::load(runtime, file, None, stop)?,
-            output,
-            features,
-        })
+            .map(|port| (port.name.clone(), port.dims.last().and_then(Dim::fixed).unwrap_or(hidden)));
+        Ok(Source::Graph { graph: Graph::load(runtime, file, None, stop)?, output, features })
     }
 
     /// Rows of the table, where that is known.
@@ -108,20 +83,13 @@ impl TokenEmbedding {
             return Ok(());
         }
         match &mut self.source {
-            Source::Table(table) => ids
-                .iter()
-                .try_for_each(|id| table.append(*id as usize, out)),
-            Source::Graph {
-                graph,
-                output,
-                features,
-            } => {
+            Source::Table(table) => ids.iter().try_for_each(|id| table.append(*id as usize, out)),
+            Source::Graph { graph, output, features } => {
                 let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
                 let value = tensor(&[1, ids.len()], &ids).map_err(|error| graph.failure(&error))?;
                 let mut inputs = vec![("input_ids", value.into())];
                 if let Some((name, width)) = features {
-                    let none =
-                        tensor::<f32>(&[0, *width], &[]).map_err(|error| graph.failure(&error))?;
+                    let none = tensor::<f32>(&[0, *width], &[]).map_err(|error| graph.failure(&error))?;
                     inputs.push((name.as_str(), none.into()));
                 }
                 out.extend(graph.run(inputs)?.floats(output)?.1);

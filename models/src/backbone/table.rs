@@ -33,16 +33,12 @@ impl Table {
         let json = Json::read(folder, &format!("{name}.json"))?;
         for (key, expected) in [("dtype", "float32"), ("byte_order", "little")] {
             if let Some(found) = json.text(&[key]).filter(|found| *found != expected) {
-                return Err(malformed(format!(
-                    "its {key} is {found}, only {expected} is known"
-                )));
+                return Err(malformed(format!("its {key} is {found}, only {expected} is known")));
             }
         }
         let described = json.count(&["hidden_size"])?.unwrap_or(width);
         if described != width {
-            return Err(malformed(format!(
-                "its rows have {described} floats, the decoder takes {width}"
-            )));
+            return Err(malformed(format!("its rows have {described} floats, the decoder takes {width}")));
         }
         let bytes = map(&path)?;
         let row_bytes = width * size_of::<f32>();
@@ -86,17 +82,10 @@ impl Table {
 
     fn row(&self, index: usize) -> Result<impl Iterator<Item = f32>> {
         if index >= self.rows {
-            return Err(Error::BadRequest(format!(
-                "row {index} of a table of {} rows",
-                self.rows
-            )));
+            return Err(Error::BadRequest(format!("row {index} of a table of {} rows", self.rows)));
         }
         let row_bytes = self.width * size_of::<f32>();
         let row = &self.bytes[index * row_bytes..][..row_bytes];
-        Ok(row
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|bytes| f32::from_le_bytes(*bytes)))
+        Ok(row.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)))
     }
 }

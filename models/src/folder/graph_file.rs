@@ -38,13 +38,7 @@ impl GraphFile {
             remedy: DOWNLOAD_AGAIN,
         })?;
         let weight_bytes = bytes.len() as u64 + check_external_data(path, &model)?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            precision,
-            bytes,
-            model,
-            weight_bytes,
-        })
+        Ok(Self { path: path.to_path_buf(), precision, bytes, model, weight_bytes })
     }
 
     /// Where it lies.
@@ -82,11 +76,7 @@ impl GraphFile {
         Error::UnknownGraph {
             path: self.path.clone(),
             reason: reason.into(),
-            inputs: if self.model.inputs.is_empty() {
-                "none".into()
-            } else {
-                self.model.inputs_line()
-            },
+            inputs: if self.model.inputs.is_empty() { "none".into() } else { self.model.inputs_line() },
         }
     }
 }
@@ -104,20 +94,15 @@ pub(crate) fn map(path: &Path) -> Result<Mmap> {
 fn check_external_data(graph: &Path, model: &Model) -> Result<u64> {
     let folder = graph.parent().unwrap_or(Path::new("."));
     let mut needed: BTreeMap<&str, u64> = BTreeMap::new();
-    for data in model
-        .initializers
-        .iter()
-        .filter_map(|tensor| tensor.external.as_ref())
-    {
+    for data in model.initializers.iter().filter_map(|tensor| tensor.external.as_ref()) {
         let end = data.offset.saturating_add(data.length.unwrap_or_default());
         let so_far = needed.entry(&data.location).or_default();
         *so_far = end.max(*so_far);
     }
     let mut total = 0_u64;
     for (location, needed) in needed {
-        let inside = Path::new(location)
-            .components()
-            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let inside =
+            Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         if !inside {
             return Err(Error::Malformed {
                 path: graph.to_path_buf(),
@@ -127,10 +112,7 @@ fn check_external_data(graph: &Path, model: &Model) -> Result<u64> {
         }
         let path = folder.join(location);
         let size = std::fs::metadata(&path)
-            .map_err(Error::io(
-                &path,
-                "it holds weights of the graph beside it; download or export the folder again",
-            ))?
+            .map_err(Error::io(&path, "it holds weights of the graph beside it; download or export the folder again"))?
             .len();
         if size < needed {
             return Err(Error::Malformed {

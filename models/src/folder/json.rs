@@ -28,29 +28,20 @@ impl Json {
         let size = match std::fs::metadata(&path) {
             Ok(metadata) => metadata.len(),
             Err(_) => {
-                return Ok(Self {
-                    value: Value::Object(Default::default()),
-                    path,
-                });
+                return Ok(Self { value: Value::Object(Default::default()), path });
             }
         };
         if size > MOST_BYTES {
-            return Err(malformed(format!(
-                "{size} bytes is too large for a settings file"
-            )));
+            return Err(malformed(format!("{size} bytes is too large for a settings file")));
         }
-        let text =
-            std::fs::read(&path).map_err(Error::io(&path, "check that the file may be read"))?;
-        let value = serde_json::from_slice(&text)
-            .map_err(|error| malformed(format!("not JSON ({error})")))?;
+        let text = std::fs::read(&path).map_err(Error::io(&path, "check that the file may be read"))?;
+        let value = serde_json::from_slice(&text).map_err(|error| malformed(format!("not JSON ({error})")))?;
         Ok(Self { path, value })
     }
 
     /// The value at a path of keys, such as `["model", "decoder", "filename"]`.
     pub fn get(&self, keys: &[&str]) -> Option<&Value> {
-        keys.iter()
-            .try_fold(&self.value, |value, key| value.get(key))
-            .filter(|value| !value.is_null())
+        keys.iter().try_fold(&self.value, |value, key| value.get(key)).filter(|value| !value.is_null())
     }
 
     /// The text at a path of keys.

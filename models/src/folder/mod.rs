@@ -156,38 +156,18 @@ impl ModelFolder {
     pub fn open(root: &Path) -> Result<Self> {
         let listing = |folder: &Path| -> Result<Vec<PathBuf>> {
             let mut paths = Vec::new();
-            for entry in std::fs::read_dir(folder)
-                .map_err(Error::io(folder, "give the path of a model folder"))?
-            {
-                paths.push(
-                    entry
-                        .map_err(Error::io(folder, "check that the folder may be read"))?
-                        .path(),
-                );
+            for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "give the path of a model folder"))? {
+                paths.push(entry.map_err(Error::io(folder, "check that the folder may be read"))?.path());
             }
             paths.sort();
             Ok(paths)
         };
         let nested = root.join("onnx");
-        let graphs = if nested.is_dir() {
-            nested
-        } else {
-            root.to_path_buf()
-        };
+        let graphs = if nested.is_dir() { nested } else { root.to_path_buf() };
         let mut files: BTreeMap<Role, BTreeMap<Precision, PathBuf>> = BTreeMap::new();
-        for path in listing(root)?.into_iter().chain(if graphs == root {
-            Vec::new()
-        } else {
-            listing(&graphs)?
-        }) {
-            let is_graph = path
-                .extension()
-                .is_some_and(|extension| extension == "onnx");
-            let Some(stem) = path
-                .file_stem()
-                .and_then(|stem| stem.to_str())
-                .filter(|_| is_graph)
-            else {
+        for path in listing(root)?.into_iter().chain(if graphs == root { Vec::new() } else { listing(&graphs)? }) {
+            let is_graph = path.extension().is_some_and(|extension| extension == "onnx");
+            let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_graph) else {
                 continue;
             };
             if let Some((role, precision)) = role_of(stem) {
@@ -201,17 +181,8 @@ impl ModelFolder {
                 expected: "a published LFM2 folder with *.onnx graphs in onnx/ and tokenizer.json beside it",
             });
         }
-        let (config, genai) = (
-            Json::read(root, "config.json")?,
-            Json::read(root, "genai_config.json")?,
-        );
-        Ok(Self {
-            root: root.to_path_buf(),
-            graphs,
-            files,
-            config,
-            genai,
-        })
+        let (config, genai) = (Json::read(root, "config.json")?, Json::read(root, "genai_config.json")?);
+        Ok(Self { root: root.to_path_buf(), graphs, files, config, genai })
     }
 
     /// The folder itself.
@@ -251,10 +222,7 @@ impl ModelFolder {
     /// A file beside the graphs or in the root; the former wins.
     #[must_use]
     pub fn beside_graphs(&self, name: &str) -> Option<PathBuf> {
-        [&self.graphs, &self.root]
-            .into_iter()
-            .map(|folder| folder.join(name))
-            .find(|path| path.is_file())
+        [&self.graphs, &self.root].into_iter().map(|folder| folder.join(name)).find(|path| path.is_file())
     }
 
     /// Opens the graph for `role` in the wanted precision, or in what stands in for it; `None` if there is none.
@@ -270,14 +238,9 @@ impl ModelFolder {
             Wanted::Exactly(_) => None,
         };
         let found = default.or_else(|| {
-            wanted
-                .order()
-                .into_iter()
-                .find_map(|precision| Some((precision, files.get(&precision)?.clone())))
+            wanted.order().into_iter().find_map(|precision| Some((precision, files.get(&precision)?.clone())))
         });
-        found
-            .map(|(precision, path)| GraphFile::open(&path, precision))
-            .transpose()
+        found.map(|(precision, path)| GraphFile::open(&path, precision)).transpose()
     }
 
     /// Opens the graph for `role` and refuses another precision than the wanted one. For the decoder, whose precision
@@ -285,68 +248,37 @@ impl ModelFolder {
     ///
     /// # Errors
     /// [`Error::PartMissing`], [`Error::PrecisionMissing`] and those of [`GraphFile::open`].
-    pub fn graph_exactly(
-        &self,
-        role: Role,
-        wanted: Wanted,
-        purpose: &'static str,
-    ) -> Result<GraphFile> {
-        let graph = self
-            .graph(role, wanted)?
-            .ok_or_else(|| self.missing(role, purpose))?;
+    pub fn graph_exactly(&self, role: Role, wanted: Wanted, purpose: &'static str) -> Result<GraphFile> {
+        let graph = self.graph(role, wanted)?.ok_or_else(|| self.missing(role, purpose))?;
         match wanted {
-            Wanted::Exactly(precision) if precision != graph.precision() => {
-                Err(Error::PrecisionMissing {
-                    path: self.graphs.clone(),
-                    what: role.stems()[0],
-                    wanted: precision.to_string(),
-                    present: self.files[&role]
-                        .keys()
-                        .map(|precision| precision.name())
-                        .collect::<Vec<_>>()
-                        .join(", "),
-                })
-            }
+            Wanted::Exactly(precision) if precision != graph.precision() => Err(Error::PrecisionMissing {
+                path: self.graphs.clone(),
+                what: role.stems()[0],
+                wanted: precision.to_string(),
+                present: self.files[&role].keys().map(|precision| precision.name()).collect::<Vec<_>>().join(", "),
+            }),
             Wanted::Exactly(_) | Wanted::Auto => Ok(graph),
         }
     }
 
     /// An [`Error::PartMissing`] for `role`.
     pub(crate) fn missing(&self, role: Role, consequence: &str) -> Error {
-        Error::PartMissing {
-            what: role.pattern(),
-            path: self.graphs.clone(),
-            consequence: consequence.to_owned(),
-        }
+        Error::PartMissing { what: role.pattern(), path: self.graphs.clone(), consequence: consequence.to_owned() }
     }
 
     /// The file that `genai_config.json` names for `role`, as the folder's own default.
     fn default_file(&self, role: Role) -> Option<(Precision, PathBuf)> {
         let name = self.genai.text(role.genai_keys()?)?;
-        let (precision, path) = self
-            .files
-            .get(&role)?
-            .iter()
-            .find(|(_, path)| path.ends_with(name))?;
+        let (precision, path) = self.files.get(&role)?.iter().find(|(_, path)| path.ends_with(name))?;
         Some((*precision, path.clone()))
     }
 
     /// The family, by the parts that are here and the shape of `decoder`.
     #[must_use]
     pub fn family(&self, decoder: &GraphFile) -> Family {
-        let audio = [
-            Role::AudioEncoder,
-            Role::Depthformer,
-            Role::AudioDetokenizer,
-        ];
-        let experts = ["MoE", "QMoE"]
-            .iter()
-            .any(|op| decoder.model().nodes_of(op).next().is_some());
-        let cached = decoder
-            .model()
-            .inputs
-            .iter()
-            .any(|port| port.name.starts_with("past"));
+        let audio = [Role::AudioEncoder, Role::Depthformer, Role::AudioDetokenizer];
+        let experts = ["MoE", "QMoE"].iter().any(|op| decoder.model().nodes_of(op).next().is_some());
+        let cached = decoder.model().inputs.iter().any(|port| port.name.starts_with("past"));
         if audio.iter().any(|role| self.has(*role)) {
             Family::Speech
         } else if self.has(Role::VisionEncoder) {
@@ -368,16 +300,12 @@ impl ModelFolder {
             return Layout::C;
         }
         let stem = |name: &str| {
-            self.files.values().flat_map(BTreeMap::values).any(|path| {
-                path.file_name()
-                    .is_some_and(|file| file.to_string_lossy().starts_with(name))
-            })
+            self.files
+                .values()
+                .flat_map(BTreeMap::values)
+                .any(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)))
         };
-        if stem("decoder_model_merged") || stem("vision_encoder") {
-            Layout::B
-        } else {
-            Layout::A
-        }
+        if stem("decoder_model_merged") || stem("vision_encoder") { Layout::B } else { Layout::A }
     }
 }
 
@@ -400,23 +328,11 @@ mod tests {
         for (stem, expected) in [
             ("decoder", Some((Role::Decoder, Precision::Fp32))),
             ("decoder_q4", Some((Role::Decoder, Precision::Q4))),
-            (
-                "decoder_model_merged_q4f16",
-                Some((Role::Decoder, Precision::Q4f16)),
-            ),
+            ("decoder_model_merged_q4f16", Some((Role::Decoder, Precision::Q4f16))),
             ("model_int8", Some((Role::Decoder, Precision::Q8))),
-            (
-                "embed_images_fp16",
-                Some((Role::VisionEncoder, Precision::Fp16)),
-            ),
-            (
-                "audio_embedding_q8",
-                Some((Role::AudioEmbedding, Precision::Q8)),
-            ),
-            (
-                "vocoder_projection",
-                Some((Role::DepthProjection, Precision::Fp32)),
-            ),
+            ("embed_images_fp16", Some((Role::VisionEncoder, Precision::Fp16))),
+            ("audio_embedding_q8", Some((Role::AudioEmbedding, Precision::Q8))),
+            ("vocoder_projection", Some((Role::DepthProjection, Precision::Fp32))),
             ("decoder_with_past", None),
             ("readme", None),
         ] {
@@ -428,10 +344,7 @@ mod tests {
     fn a_folder_without_graphs_is_refused() {
         let folder = std::env::temp_dir().join(format!("eddy-empty-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("temporary folder");
-        assert!(matches!(
-            ModelFolder::open(&folder),
-            Err(Error::NotAModel { .. })
-        ));
+        assert!(matches!(ModelFolder::open(&folder), Err(Error::NotAModel { .. })));
         std::fs::remove_dir_all(&folder).expect("clean up");
     }
 }

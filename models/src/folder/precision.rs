@@ -105,9 +105,7 @@ impl FromStr for Wanted {
             .into_iter()
             .find(|precision| precision.name() == text)
             .map(Self::Exactly)
-            .ok_or_else(|| Error::UnknownPrecision {
-                given: text.to_owned(),
-            })
+            .ok_or_else(|| Error::UnknownPrecision { given: text.to_owned() })
     }
 }
 
@@ -118,15 +116,9 @@ mod tests {
     #[test]
     fn names_are_read_and_written() {
         for precision in Precision::FASTEST_FIRST {
-            assert_eq!(
-                precision.name().parse::<Wanted>().ok(),
-                Some(Wanted::Exactly(precision))
-            );
+            assert_eq!(precision.name().parse::<Wanted>().ok(), Some(Wanted::Exactly(precision)));
             assert_eq!(precision.stand_ins()[0], precision);
         }
-        assert!(matches!(
-            "q5".parse::<Wanted>(),
-            Err(Error::UnknownPrecision { .. })
-        ));
+        assert!(matches!("q5".parse::<Wanted>(), Err(Error::UnknownPrecision { .. })));
     }
 }

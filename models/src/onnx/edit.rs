@@ -32,8 +32,7 @@ impl Edit {
     pub fn apply(&self, model: &[u8]) -> Result<Vec<u8>, &'static str> {
         graph_bytes(model).ok_or("not an ONNX model")?;
         let mut out = Vec::with_capacity(model.len() + 4096);
-        self.rewrite(model, &mut out, Self::model_field)
-            .map_err(|NotProtobuf| "damaged graph")?;
+        self.rewrite(model, &mut out, Self::model_field).map_err(|NotProtobuf| "damaged graph")?;
         Ok(out)
     }
 
@@ -59,11 +58,7 @@ impl Edit {
     }
 
     fn model_field(&self, number: u32, bytes: &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf> {
-        if number == 7 {
-            self.graph(bytes).map(Some)
-        } else {
-            Ok(None)
-        }
+        if number == 7 { self.graph(bytes).map(Some) } else { Ok(None) }
     }
 
     fn graph(&self, bytes: &[u8]) -> Result<Vec<u8>, NotProtobuf> {
@@ -115,11 +110,7 @@ impl Edit {
     }
 
     fn attribute_field(&self, number: u32, bytes: &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf> {
-        if number == 6 {
-            self.graph(bytes).map(Some)
-        } else {
-            Ok(None)
-        }
+        if number == 6 { self.graph(bytes).map(Some) } else { Ok(None) }
     }
 
     fn tensor(&self, bytes: &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf> {

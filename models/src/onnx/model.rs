@@ -174,23 +174,11 @@ impl Model {
     /// A sentence when `bytes` are not an ONNX model.
     pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
         let graph = graph_bytes(bytes).ok_or("not an ONNX model (no graph inside, or cut off)")?;
-        let mut model = Self {
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            nodes: Vec::new(),
-            initializers: Vec::new(),
-        };
-        model
-            .read_graph(graph, true)
-            .map_err(|NotProtobuf| "not an ONNX model (damaged graph)")?;
-        let weights: std::collections::HashSet<&str> = model
-            .initializers
-            .iter()
-            .map(|tensor| tensor.name.as_str())
-            .collect();
-        model
-            .inputs
-            .retain(|port| !weights.contains(port.name.as_str()));
+        let mut model = Self { inputs: Vec::new(), outputs: Vec::new(), nodes: Vec::new(), initializers: Vec::new() };
+        model.read_graph(graph, true).map_err(|NotProtobuf| "not an ONNX model (damaged graph)")?;
+        let weights: std::collections::HashSet<&str> =
+            model.initializers.iter().map(|tensor| tensor.name.as_str()).collect();
+        model.inputs.retain(|port| !weights.contains(port.name.as_str()));
         Ok(model)
     }
 
@@ -214,11 +202,7 @@ impl Model {
     /// The inputs in one line, for error messages.
     #[must_use]
     pub fn inputs_line(&self) -> String {
-        self.inputs
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(", ")
+        self.inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
     fn read_graph(&mut self, graph: &[u8], outermost: bool) -> Result<(), NotProtobuf> {
@@ -236,26 +220,16 @@ impl Model {
     }
 
     fn read_node(&mut self, bytes: &[u8]) -> Result<(), NotProtobuf> {
-        let mut node = Node {
-            op: String::new(),
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            attributes: BTreeMap::new(),
-        };
+        let mut node = Node { op: String::new(), inputs: Vec::new(), outputs: Vec::new(), attributes: BTreeMap::new() };
         let mut subgraphs = Vec::new();
         for field in wire::fields(bytes) {
             let field = field?;
             match field.number {
-                1 => node
-                    .inputs
-                    .push(field.text().unwrap_or_default().to_owned()),
-                2 => node
-                    .outputs
-                    .push(field.text().unwrap_or_default().to_owned()),
+                1 => node.inputs.push(field.text().unwrap_or_default().to_owned()),
+                2 => node.outputs.push(field.text().unwrap_or_default().to_owned()),
                 4 => node.op = field.text().unwrap_or_default().to_owned(),
                 5 => {
-                    let (name, value, subgraph) =
-                        read_attribute(field.bytes().unwrap_or_default())?;
+                    let (name, value, subgraph) = read_attribute(field.bytes().unwrap_or_default())?;
                     node.attributes.insert(name, value);
                     subgraphs.extend(subgraph);
                 }
@@ -283,8 +257,7 @@ pub(super) fn graph_bytes(model: &[u8]) -> Option<&[u8]> {
 }
 
 fn read_attribute(bytes: &[u8]) -> Result<(String, Attribute, Option<&[u8]>), NotProtobuf> {
-    let (mut name, mut int, mut ints, mut graph, mut kind) =
-        (String::new(), None, Vec::new(), None, 0);
+    let (mut name, mut int, mut ints, mut graph, mut kind) = (String::new(), None, Vec::new(), None, 0);
     for field in wire::fields(bytes) {
         let field = field?;
         match field.number {
@@ -306,11 +279,7 @@ fn read_attribute(bytes: &[u8]) -> Result<(String, Attribute, Option<&[u8]>), No
 }
 
 fn read_port(bytes: &[u8]) -> Result<Port, NotProtobuf> {
-    let mut port = Port {
-        name: String::new(),
-        element: ElementType::Other(0),
-        dims: Vec::new(),
-    };
+    let mut port = Port { name: String::new(), element: ElementType::Other(0), dims: Vec::new() };
     for field in wire::fields(bytes) {
         let field = field?;
         match field.number {
@@ -352,10 +321,7 @@ fn read_dim(bytes: &[u8]) -> Result<Dim, NotProtobuf> {
         match (field.number, field.value) {
             (1, Value::Varint(size)) => {
                 // A negative size is how some exporters write an open dimension.
-                dim = match i64::try_from(size)
-                    .ok()
-                    .and_then(|size| usize::try_from(size).ok())
-                {
+                dim = match i64::try_from(size).ok().and_then(|size| usize::try_from(size).ok()) {
                     Some(size) => Dim::Fixed(size),
                     None => Dim::Symbol(String::new()),
                 };
@@ -368,21 +334,14 @@ fn read_dim(bytes: &[u8]) -> Result<Dim, NotProtobuf> {
 }
 
 pub(super) fn read_tensor(bytes: &[u8]) -> Result<Tensor, NotProtobuf> {
-    let mut tensor = Tensor {
-        name: String::new(),
-        element: ElementType::Other(0),
-        dims: Vec::new(),
-        external: None,
-    };
+    let mut tensor = Tensor { name: String::new(), element: ElementType::Other(0), dims: Vec::new(), external: None };
     let mut entries: BTreeMap<String, String> = BTreeMap::new();
     for field in wire::fields(bytes) {
         let field = field?;
         match field.number {
-            1 => tensor.dims.extend(
-                wire::packed_ints(&field)
-                    .into_iter()
-                    .map(|dim| usize::try_from(dim).unwrap_or_default()),
-            ),
+            1 => tensor
+                .dims
+                .extend(wire::packed_ints(&field).into_iter().map(|dim| usize::try_from(dim).unwrap_or_default())),
             2 => tensor.element = ElementType::from_number(field.int().unwrap_or_default()),
             8 => tensor.name = field.text().unwrap_or_default().to_owned(),
             13 => {
@@ -394,11 +353,8 @@ pub(super) fn read_tensor(bytes: &[u8]) -> Result<Tensor, NotProtobuf> {
     }
     if let Some(location) = entries.remove("location") {
         let number = |key: &str| entries.get(key).and_then(|value| value.parse().ok());
-        tensor.external = Some(ExternalData {
-            location,
-            offset: number("offset").unwrap_or_default(),
-            length: number("length"),
-        });
+        tensor.external =
+            Some(ExternalData { location, offset: number("offset").unwrap_or_default(), length: number("length") });
     }
     Ok(tensor)
 }
@@ -422,11 +378,7 @@ mod tests {
 
     #[test]
     fn text_is_not_a_model() {
-        for bytes in [
-            &b""[..],
-            b"{}",
-            b"a text file that somebody named model.onnx\n",
-        ] {
+        for bytes in [&b""[..], b"{}", b"a text file that somebody named model.onnx\n"] {
             assert!(Model::parse(bytes).is_err());
         }
     }

@@ -74,17 +74,13 @@ fn split_field(start: &[u8]) -> Option<(Field<'_>, &[u8])> {
     let number = u32::try_from(tag >> 3).ok().filter(|number| *number > 0)?;
     let (value, rest) = match tag & 7 {
         0 => varint(rest).map(|(value, rest)| (Value::Varint(value), rest))?,
-        1 => rest
-            .split_first_chunk::<8>()
-            .map(|(_, rest)| (Value::Fixed64, rest))?,
+        1 => rest.split_first_chunk::<8>().map(|(_, rest)| (Value::Fixed64, rest))?,
         2 => {
             let (length, rest) = varint(rest)?;
             let (bytes, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
             (Value::Bytes(bytes), rest)
         }
-        5 => rest
-            .split_first_chunk::<4>()
-            .map(|(_, rest)| (Value::Fixed32, rest))?,
+        5 => rest.split_first_chunk::<4>().map(|(_, rest)| (Value::Fixed32, rest))?,
         _ => return None,
     };
     let raw = &start[..start.len() - rest.len()];
@@ -146,9 +142,7 @@ mod tests {
         let mut message = Vec::new();
         put_int(&mut message, 1, -5);
         put_bytes(&mut message, 200, b"hello");
-        let read: Vec<_> = fields(&message)
-            .map(|field| field.expect("well formed"))
-            .collect();
+        let read: Vec<_> = fields(&message).map(|field| field.expect("well formed")).collect();
         assert_eq!(read.len(), 2);
         assert_eq!((read[0].number, read[0].int()), (1, Some(-5)));
         assert_eq!((read[1].number, read[1].text()), (200, Some("hello")));
@@ -157,17 +151,8 @@ mod tests {
 
     #[test]
     fn broken_bytes_end_in_an_error() {
-        for bytes in [
-            &b"this is not protobuf"[..],
-            &[0x0a, 0xff],
-            &[0xff; 12],
-            &[0x0f],
-        ] {
-            assert_eq!(
-                fields(bytes).last().map(|field| field.is_err()),
-                Some(true),
-                "{bytes:?}"
-            );
+        for bytes in [&b"this is not protobuf"[..], &[0x0a, 0xff], &[0xff; 12], &[0x0f]] {
+            assert_eq!(fields(bytes).last().map(|field| field.is_err()), Some(true), "{bytes:?}");
         }
     }
 }

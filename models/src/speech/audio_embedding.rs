@@ -19,11 +19,7 @@ pub struct AudioEmbedding {
 #[derive(Debug)]
 enum Source {
     Table(Table),
-    Graph {
-        graph: Graph,
-        input: String,
-        output: String,
-    },
+    Graph { graph: Graph, input: String, output: String },
 }
 
 impl AudioEmbedding {
@@ -44,10 +40,7 @@ impl AudioEmbedding {
                 if table.rows() != codebooks * codebook_size {
                     return Err(Error::Malformed {
                         path: folder.graphs().join(format!("{name}.bin")),
-                        reason: format!(
-                            "{} rows are not {codebooks} codebooks of {codebook_size}",
-                            table.rows()
-                        ),
+                        reason: format!("{} rows are not {codebooks} codebooks of {codebook_size}", table.rows()),
                         remedy: "download or export the folder again",
                     });
                 }
@@ -57,26 +50,14 @@ impl AudioEmbedding {
                 let Some(file) = folder.graph(Role::AudioEmbedding, wanted)? else {
                     return Ok(None);
                 };
-                let ([input], [output]) = (
-                    file.model().inputs.as_slice(),
-                    file.model().outputs.as_slice(),
-                ) else {
+                let ([input], [output]) = (file.model().inputs.as_slice(), file.model().outputs.as_slice()) else {
                     return Err(file.unknown("it does not map one input to one output"));
                 };
                 let (input, output) = (input.name.clone(), output.name.clone());
-                Source::Graph {
-                    graph: Graph::load(runtime, &file, None, stop)?,
-                    input,
-                    output,
-                }
+                Source::Graph { graph: Graph::load(runtime, &file, None, stop)?, input, output }
             }
         };
-        Ok(Some(Self {
-            source,
-            codebooks,
-            codebook_size,
-            hidden,
-        }))
+        Ok(Some(Self { source, codebooks, codebook_size, hidden }))
     }
 
     /// Appends the embedding of one frame to `out`.
@@ -84,36 +65,22 @@ impl AudioEmbedding {
     /// # Errors
     /// [`Error::BadRequest`] for a frame of another size or a code outside of its codebook.
     pub fn append(&mut self, frame: &[u32], out: &mut Vec<f32>) -> Result<()> {
-        if frame.len() != self.codebooks
-            || frame
-                .iter()
-                .any(|code| *code as usize >= self.codebook_size)
-        {
+        if frame.len() != self.codebooks || frame.iter().any(|code| *code as usize >= self.codebook_size) {
             return Err(Error::BadRequest(format!(
                 "{frame:?} is no frame of {} codes below {}",
                 self.codebooks, self.codebook_size
             )));
         }
-        let rows = frame
-            .iter()
-            .enumerate()
-            .map(|(codebook, code)| codebook * self.codebook_size + *code as usize);
+        let rows = frame.iter().enumerate().map(|(codebook, code)| codebook * self.codebook_size + *code as usize);
         let start = out.len();
         out.resize(start + self.hidden, 0.0);
         let sum = &mut out[start..];
         match &mut self.source {
             Source::Table(table) => rows.into_iter().try_for_each(|row| table.add(row, sum)),
-            Source::Graph {
-                graph,
-                input,
-                output,
-            } => {
+            Source::Graph { graph, input, output } => {
                 let rows: Vec<i64> = rows.map(|row| row as i64).collect();
-                let codes =
-                    tensor(&[1, rows.len()], &rows).map_err(|error| graph.failure(&error))?;
-                let (_, embeddings) = graph
-                    .run(vec![(input.as_str(), codes.into())])?
-                    .floats(output)?;
+                let codes = tensor(&[1, rows.len()], &rows).map_err(|error| graph.failure(&error))?;
+                let (_, embeddings) = graph.run(vec![(input.as_str(), codes.into())])?.floats(output)?;
                 for row in embeddings.chunks_exact(self.hidden) {
                     for (sum, value) in sum.iter_mut().zip(row) {
                         *sum += value;

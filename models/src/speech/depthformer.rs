@@ -13,8 +13,7 @@ use crate::runtime::Runtime;
 use crate::tensor::{tensor, zeros};
 
 /// What the fault is called in reports.
-const ROTARY_FAULT: &str =
-    "depthformer rotary embedding: do_rotary was missing and its tables used theta 1e4";
+const ROTARY_FAULT: &str = "depthformer rotary embedding: do_rotary was missing and its tables used theta 1e4";
 /// The base that the model was trained with.
 const ROTARY_THETA: f64 = 1e6;
 
@@ -65,12 +64,8 @@ impl Depthformer {
             return Ok(None);
         };
         let model = file.model();
-        let port = |name: &str| {
-            model
-                .input(name)
-                .cloned()
-                .ok_or_else(|| file.unknown(format!("it has no input {name}")))
-        };
+        let port =
+            |name: &str| model.input(name).cloned().ok_or_else(|| file.unknown(format!("it has no input {name}")));
         let past = [port("past_keys")?, port("past_values")?];
         for port in &past {
             empty_shape(port).map_err(|reason| file.unknown(reason))?;
@@ -82,29 +77,18 @@ impl Depthformer {
                 return Err(file.unknown(format!("it has no output {output}")));
             }
         }
-        if let Some(found) = model
-            .output("logits")
-            .and_then(|port| port.dims.last()?.fixed())
-            .filter(|found| *found != codebook_size)
+        if let Some(found) =
+            model.output("logits").and_then(|port| port.dims.last()?.fixed()).filter(|found| *found != codebook_size)
         {
-            return Err(file.unknown(format!(
-                "it has codebooks of {found} codes and the folder describes {codebook_size}"
-            )));
+            return Err(
+                file.unknown(format!("it has codebooks of {found} codes and the folder describes {codebook_size}"))
+            );
         }
-        let slices = model
-            .inputs
-            .iter()
-            .find(|port| port.name.starts_with("depth_"));
+        let slices = model.inputs.iter().find(|port| port.name.starts_with("depth_"));
         let slices_input = slices
             .map(|port| {
-                let shape = port
-                    .dims
-                    .iter()
-                    .skip(1)
-                    .map(Dim::fixed)
-                    .collect::<Option<Vec<_>>>();
-                let shape =
-                    shape.ok_or_else(|| file.unknown(format!("{port} has no fixed shape")))?;
+                let shape = port.dims.iter().skip(1).map(Dim::fixed).collect::<Option<Vec<_>>>();
+                let shape = shape.ok_or_else(|| file.unknown(format!("{port} has no fixed shape")))?;
                 Ok(Slices {
                     name: port.name.clone(),
                     shape: [&[1], shape.as_slice()].concat(),
@@ -112,24 +96,17 @@ impl Depthformer {
                 })
             })
             .transpose()?;
-        if let Some(found) = slices_input
-            .as_ref()
-            .and_then(|slices| slices.shape.get(1))
-            .filter(|found| **found != codebooks)
+        if let Some(found) =
+            slices_input.as_ref().and_then(|slices| slices.shape.get(1)).filter(|found| **found != codebooks)
         {
-            return Err(file.unknown(format!(
-                "it makes {found} codes a frame and the folder describes {codebooks}"
-            )));
+            return Err(file.unknown(format!("it makes {found} codes a frame and the folder describes {codebooks}")));
         }
         let hidden_input = model.input("hidden_states").is_some();
         let projection = match (hidden_input, folder.graph(Role::DepthProjection, wanted)?) {
             (true, _) => None,
             (false, Some(file)) => Some(Projection::load(runtime, &file, stop)?),
             (false, None) => {
-                return Err(folder.missing(
-                    Role::DepthProjection,
-                    "this depthformer needs it to make speech",
-                ));
+                return Err(folder.missing(Role::DepthProjection, "this depthformer needs it to make speech"));
             }
         };
         let (repairs, edit) = match rotary_repair(&file)? {
@@ -160,31 +137,18 @@ impl Depthformer {
     ///
     /// # Errors
     /// [`Error::Graph`] also when `choose` finds nothing to pick, [`Error::Stopped`].
-    pub fn frame(
-        &mut self,
-        hidden: &[f32],
-        mut choose: impl FnMut(&[f32]) -> Option<u32>,
-    ) -> Result<Vec<u32>> {
+    pub fn frame(&mut self, hidden: &[f32], mut choose: impl FnMut(&[f32]) -> Option<u32>) -> Result<Vec<u32>> {
         if hidden.len() != self.hidden {
-            return Err(Error::BadRequest(format!(
-                "a hidden state of {} floats, not {}",
-                hidden.len(),
-                self.hidden
-            )));
+            return Err(Error::BadRequest(format!("a hidden state of {} floats, not {}", hidden.len(), self.hidden)));
         }
         let mut slices = match (&mut self.projection, &self.slices_input) {
             (Some(projection), _) => Some(projection.slices(hidden)?),
-            (None, Some(slices)) => Some(
-                zeros(ElementType::F32, &slices.shape)
-                    .map_err(|error| self.graph.failure(&error))?
-                    .into_dyn(),
-            ),
+            (None, Some(slices)) => {
+                Some(zeros(ElementType::F32, &slices.shape).map_err(|error| self.graph.failure(&error))?.into_dyn())
+            }
             (None, None) => None,
         };
-        let mut past = [
-            empty(&self.graph, &self.past[0])?,
-            empty(&self.graph, &self.past[1])?,
-        ];
+        let mut past = [empty(&self.graph, &self.past[0])?, empty(&self.graph, &self.past[1])?];
         let mut frame = Vec::with_capacity(self.codebooks);
         let mut previous = 0;
         for codebook in 0..self.codebooks {
@@ -193,10 +157,7 @@ impl Depthformer {
             let token = tensor(&[1], &[i64::from(previous)]).map_err(failed)?;
             let mut inputs = vec![("step_idx", step.into()), ("prev_token", token.into())];
             if self.hidden_input {
-                inputs.push((
-                    "hidden_states",
-                    tensor(&[1, self.hidden], hidden).map_err(failed)?.into(),
-                ));
+                inputs.push(("hidden_states", tensor(&[1, self.hidden], hidden).map_err(failed)?.into()));
             }
             if let (Some(port), Some(value)) = (&self.slices_input, &slices) {
                 inputs.push((port.name.as_str(), value.into()));
@@ -204,10 +165,7 @@ impl Depthformer {
             if self.lengths {
                 let before = tensor(&[1], &[codebook as i32]).map_err(failed)?;
                 let total = tensor(&[], &[codebook as i32 + 1]).map_err(failed)?;
-                inputs.extend([
-                    ("seqlens_k", before.into()),
-                    ("total_seq_len", total.into()),
-                ]);
+                inputs.extend([("seqlens_k", before.into()), ("total_seq_len", total.into())]);
             }
             for (port, value) in self.past.iter().zip(&past) {
                 inputs.push((port.name.as_str(), value.into()));
@@ -233,53 +191,33 @@ impl Depthformer {
 
 impl Projection {
     fn load(runtime: &Runtime, file: &GraphFile, stop: &Stop) -> Result<Self> {
-        let ([input], [output, ..]) = (
-            file.model().inputs.as_slice(),
-            file.model().outputs.as_slice(),
-        ) else {
+        let ([input], [output, ..]) = (file.model().inputs.as_slice(), file.model().outputs.as_slice()) else {
             return Err(file.unknown("it does not map one hidden state to depth slices"));
         };
         let (input, output) = (input.name.clone(), output.name.clone());
-        Ok(Self {
-            graph: Graph::load(runtime, file, None, stop)?,
-            input,
-            output,
-        })
+        Ok(Self { graph: Graph::load(runtime, file, None, stop)?, input, output })
     }
 
     fn slices(&mut self, hidden: &[f32]) -> Result<DynValue> {
-        let value =
-            tensor(&[1, hidden.len()], hidden).map_err(|error| self.graph.failure(&error))?;
-        self.graph
-            .run(vec![(self.input.as_str(), value.into())])?
-            .take(&self.output)
+        let value = tensor(&[1, hidden.len()], hidden).map_err(|error| self.graph.failure(&error))?;
+        self.graph.run(vec![(self.input.as_str(), value.into())])?.take(&self.output)
     }
 }
 
 fn empty(graph: &Graph, port: &Port) -> Result<DynValue> {
     let shape = empty_shape(port).unwrap_or_default();
-    zeros(port.element, &shape)
-        .map(ort::value::Value::into_dyn)
-        .map_err(|error| graph.failure(&error))
+    zeros(port.element, &shape).map(ort::value::Value::into_dyn).map_err(|error| graph.failure(&error))
 }
 
 /// The shape of an empty cache: `[layers, 1, heads, 0, size]` or, in the first form, `[layers, 1, 0, heads, size]`.
 fn empty_shape(port: &Port) -> Result<Vec<usize>, String> {
     match port.dims.as_slice() {
-        [
-            Dim::Fixed(layers),
-            _,
-            Dim::Fixed(heads),
-            Dim::Symbol(_),
-            Dim::Fixed(size),
-        ] => Ok(vec![*layers, 1, *heads, 0, *size]),
-        [
-            Dim::Fixed(layers),
-            _,
-            Dim::Symbol(_),
-            Dim::Fixed(heads),
-            Dim::Fixed(size),
-        ] => Ok(vec![*layers, 1, 0, *heads, *size]),
+        [Dim::Fixed(layers), _, Dim::Fixed(heads), Dim::Symbol(_), Dim::Fixed(size)] => {
+            Ok(vec![*layers, 1, *heads, 0, *size])
+        }
+        [Dim::Fixed(layers), _, Dim::Symbol(_), Dim::Fixed(heads), Dim::Fixed(size)] => {
+            Ok(vec![*layers, 1, 0, *heads, *size])
+        }
         _ => Err(format!("{port} is no known depth cache")),
     }
 }
@@ -288,9 +226,7 @@ fn empty_shape(port: &Port) -> Result<Vec<usize>, String> {
 fn rotary_repair(file: &GraphFile) -> Result<Option<Edit>> {
     let model: &Model = file.model();
     let operator = "GroupQueryAttention";
-    let faulty = model
-        .nodes_of(operator)
-        .any(|node| node.int("do_rotary").is_none());
+    let faulty = model.nodes_of(operator).any(|node| node.int("do_rotary").is_none());
     let tables: Vec<_> = model
         .initializers
         .iter()
@@ -299,34 +235,18 @@ fn rotary_repair(file: &GraphFile) -> Result<Option<Edit>> {
     if !faulty || tables.is_empty() {
         return Ok(None);
     }
-    let mut edit = Edit {
-        attributes: vec![(operator, "do_rotary", 1)],
-        ..Edit::default()
-    };
+    let mut edit = Edit { attributes: vec![(operator, "do_rotary", 1)], ..Edit::default() };
     for table in tables {
         let [positions, pairs] = table.dims.as_slice() else {
-            return Err(file.unknown(format!(
-                "the rotary table {} has no two dimensions",
-                table.name
-            )));
+            return Err(file.unknown(format!("the rotary table {} has no two dimensions", table.name)));
         };
-        let angle = |position: usize, pair: usize| {
-            position as f64 * ROTARY_THETA.powf(-2.0 * pair as f64 / (2 * pairs) as f64)
-        };
-        let function = if table.name.ends_with("cos") {
-            f64::cos
-        } else {
-            f64::sin
-        };
-        let values = (0..*positions)
-            .flat_map(|position| (0..*pairs).map(move |pair| function(angle(position, pair))));
+        let angle =
+            |position: usize, pair: usize| position as f64 * ROTARY_THETA.powf(-2.0 * pair as f64 / (2 * pairs) as f64);
+        let function = if table.name.ends_with("cos") { f64::cos } else { f64::sin };
+        let values = (0..*positions).flat_map(|position| (0..*pairs).map(move |pair| function(angle(position, pair))));
         let raw = match table.element {
-            ElementType::F16 => values
-                .flat_map(|value| half::f16::from_f64(value).to_le_bytes())
-                .collect(),
-            ElementType::F32 => values
-                .flat_map(|value| (value as f32).to_le_bytes())
-                .collect(),
+            ElementType::F16 => values.flat_map(|value| half::f16::from_f64(value).to_le_bytes()).collect(),
+            ElementType::F32 => values.flat_map(|value| (value as f32).to_le_bytes()).collect(),
             other => {
                 return Err(file.unknown(format!("the rotary table {} is of {other}", table.name)));
             }

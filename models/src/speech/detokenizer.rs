@@ -58,28 +58,14 @@ impl Detokenizer {
         let ([input], [output, ..]) = (model.inputs.as_slice(), model.outputs.as_slice()) else {
             return Err(file.unknown("it does not map one input to features"));
         };
-        if let Some(found) = input
-            .dims
-            .get(1)
-            .and_then(Dim::fixed)
-            .filter(|found| *found != codebooks)
-        {
-            return Err(file.unknown(format!(
-                "it takes {found} codes a frame and the folder describes {codebooks}"
-            )));
+        if let Some(found) = input.dims.get(1).and_then(Dim::fixed).filter(|found| *found != codebooks) {
+            return Err(file.unknown(format!("it takes {found} codes a frame and the folder describes {codebooks}")));
         }
-        if let Some(row) = output
-            .dims
-            .last()
-            .and_then(Dim::fixed)
-            .filter(|row| *row != settings.row())
-        {
+        if let Some(row) = output.dims.last().and_then(Dim::fixed).filter(|row| *row != settings.row()) {
             // The graph is the authority on its transform; the hop keeps its share of the window.
             let window = (row / 2).saturating_sub(1) * 2;
             if !row.is_multiple_of(2) || window < 4 {
-                return Err(
-                    file.unknown(format!("{row} features a row are no magnitudes and angles"))
-                );
+                return Err(file.unknown(format!("{row} features a row are no magnitudes and angles")));
             }
             settings.hop = settings.hop * window / settings.window;
             settings.window = window;
@@ -110,10 +96,7 @@ impl Detokenizer {
     /// Starts a stream.
     #[must_use]
     pub fn stream(&self) -> SampleStream {
-        SampleStream {
-            stft: InverseStft::new(&self.settings),
-            recent: Vec::new(),
-        }
+        SampleStream { stft: InverseStft::new(&self.settings), recent: Vec::new() }
     }
 
     /// The feature rows of `frames`, `[rows, 2 * bins]` in one slice.
@@ -122,26 +105,14 @@ impl Detokenizer {
     /// [`Error::BadRequest`] for a frame of another size, [`Error::Graph`].
     pub fn features(&mut self, frames: &[Vec<u32>]) -> Result<Vec<f32>> {
         if frames.iter().any(|frame| frame.len() != self.codebooks) {
-            return Err(Error::BadRequest(format!(
-                "not every frame has {} codes",
-                self.codebooks
-            )));
+            return Err(Error::BadRequest(format!("not every frame has {} codes", self.codebooks)));
         }
         let highest = self.highest;
         let codes: Vec<i64> = (0..self.codebooks)
-            .flat_map(|codebook| {
-                frames
-                    .iter()
-                    .map(move |frame| i64::from(frame[codebook].min(highest)))
-            })
+            .flat_map(|codebook| frames.iter().map(move |frame| i64::from(frame[codebook].min(highest))))
             .collect();
-        let value = tensor(&[1, self.codebooks, frames.len()], &codes)
-            .map_err(|error| self.graph.failure(&error))?;
-        Ok(self
-            .graph
-            .run(vec![(self.input.as_str(), value.into())])?
-            .floats(&self.output)?
-            .1)
+        let value = tensor(&[1, self.codebooks, frames.len()], &codes).map_err(|error| self.graph.failure(&error))?;
+        Ok(self.graph.run(vec![(self.input.as_str(), value.into())])?.floats(&self.output)?.1)
     }
 
     /// Adds `frames` to the stream and appends the samples that they settle to `out`. Several at once cost less than
@@ -149,12 +120,7 @@ impl Detokenizer {
     ///
     /// # Errors
     /// Those of [`Self::features`].
-    pub fn push(
-        &mut self,
-        stream: &mut SampleStream,
-        frames: &[Vec<u32>],
-        out: &mut Vec<f32>,
-    ) -> Result<()> {
+    pub fn push(&mut self, stream: &mut SampleStream, frames: &[Vec<u32>], out: &mut Vec<f32>) -> Result<()> {
         if frames.is_empty() {
             return Ok(());
         }
@@ -181,30 +147,18 @@ impl SampleStream {
 /// Feature positions before a position that can change its features: every causal convolution reaches back by its taps
 /// less one, every sliding attention layer by its window less one.
 fn context_of(model: &Model) -> usize {
-    let convolutions = model
-        .nodes_of("Conv")
-        .map(|node| match node.ints("kernel_shape") {
-            Some([taps]) => usize::try_from(*taps).unwrap_or(TAPS).saturating_sub(1),
-            _ => TAPS - 1,
-        });
+    let convolutions = model.nodes_of("Conv").map(|node| match node.ints("kernel_shape") {
+        Some([taps]) => usize::try_from(*taps).unwrap_or(TAPS).saturating_sub(1),
+        _ => TAPS - 1,
+    });
     let stateful = model.nodes_of("CausalConvWithState").map(|_| TAPS - 1);
     // Attention is one Softmax in a plain graph and one fused node in an optimised one.
-    let attention = [
-        "Softmax",
-        "GroupQueryAttention",
-        "MultiHeadAttention",
-        "Attention",
-    ]
-    .into_iter()
-    .flat_map(|op| model.nodes_of(op))
-    .map(|node| {
-        let window = node
-            .int("local_window_size")
-            .and_then(|window| usize::try_from(window).ok());
-        window
-            .filter(|window| *window > 0)
-            .unwrap_or(SLIDING_WINDOW)
-            - 1
-    });
+    let attention = ["Softmax", "GroupQueryAttention", "MultiHeadAttention", "Attention"]
+        .into_iter()
+        .flat_map(|op| model.nodes_of(op))
+        .map(|node| {
+            let window = node.int("local_window_size").and_then(|window| usize::try_from(window).ok());
+            window.filter(|window| *window > 0).unwrap_or(SLIDING_WINDOW) - 1
+        });
     convolutions.chain(stateful).chain(attention).sum()
 }

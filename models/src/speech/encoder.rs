@@ -31,57 +31,25 @@ impl AudioEncoder {
     ///
     /// # Errors
     /// [`Error::UnknownGraph`] when it does not map mel features to rows of `hidden`, and those of loading.
-    pub fn load(
-        runtime: &Runtime,
-        file: &GraphFile,
-        hidden: usize,
-        bins: usize,
-        stop: &Stop,
-    ) -> Result<Self> {
+    pub fn load(runtime: &Runtime, file: &GraphFile, hidden: usize, bins: usize, stop: &Stop) -> Result<Self> {
         let model = file.model();
-        let features = ["mel_spectrogram", "mel_features"]
-            .into_iter()
-            .find_map(|name| model.input(name));
+        let features = ["mel_spectrogram", "mel_features"].into_iter().find_map(|name| model.input(name));
         let mel = features.ok_or_else(|| file.unknown("it has no input mel_spectrogram"))?;
-        if let Some(found) = mel
-            .dims
-            .last()
-            .and_then(Dim::fixed)
-            .filter(|found| *found != bins)
-        {
-            return Err(file.unknown(format!(
-                "it takes {found} mel bins and the folder describes {bins}"
-            )));
+        if let Some(found) = mel.dims.last().and_then(Dim::fixed).filter(|found| *found != bins) {
+            return Err(file.unknown(format!("it takes {found} mel bins and the folder describes {bins}")));
         }
-        let stray = model
-            .inputs
-            .iter()
-            .find(|port| port.name != mel.name && port.element != ElementType::I64);
+        let stray = model.inputs.iter().find(|port| port.name != mel.name && port.element != ElementType::I64);
         if let Some(port) = stray {
-            return Err(file.unknown(format!(
-                "the input {} is not one of a known export",
-                port.name
-            )));
+            return Err(file.unknown(format!("the input {} is not one of a known export", port.name)));
         }
-        let lengths = model
-            .inputs
-            .iter()
-            .find(|port| port.element == ElementType::I64)
-            .map(|port| port.name.clone());
+        let lengths = model.inputs.iter().find(|port| port.element == ElementType::I64).map(|port| port.name.clone());
         let output = model
             .outputs
             .iter()
             .find(|port| matches!(port.element, ElementType::F32 | ElementType::F16))
             .ok_or_else(|| file.unknown("it has no output of floats"))?;
-        if let Some(found) = output
-            .dims
-            .last()
-            .and_then(Dim::fixed)
-            .filter(|found| *found != hidden)
-        {
-            return Err(file.unknown(format!(
-                "its rows have {found} floats and the decoder takes {hidden}"
-            )));
+        if let Some(found) = output.dims.last().and_then(Dim::fixed).filter(|found| *found != hidden) {
+            return Err(file.unknown(format!("its rows have {found} floats and the decoder takes {hidden}")));
         }
         Ok(Self {
             mel: mel.name.clone(),
@@ -111,10 +79,7 @@ impl AudioEncoder {
         }
         if mel.frames > self.longest {
             return Err(Error::Unhearable {
-                reason: format!(
-                    "{} frames of sound are more than the encoder's limit of {}",
-                    mel.frames, self.longest
-                ),
+                reason: format!("{} frames of sound are more than the encoder's limit of {}", mel.frames, self.longest),
                 remedy: "cut the recording into shorter pieces",
             });
         }
@@ -124,8 +89,7 @@ impl AudioEncoder {
         if let Some(name) = &self.lengths {
             // All frames count here, although the statistics leave the last one out: the reference passes the length
             // of the tensor.
-            let count =
-                tensor(&[1], &[mel.frames as i64]).map_err(|error| self.graph.failure(&error))?;
+            let count = tensor(&[1], &[mel.frames as i64]).map_err(|error| self.graph.failure(&error))?;
             inputs.push((name, count.into()));
         }
         Ok(self.graph.run(inputs)?.floats(&self.output)?.1)

@@ -59,16 +59,10 @@ impl MelSettings {
     pub(super) fn read(folder: &ModelFolder) -> Result<Self> {
         let name = "mel_config.json";
         let place = folder.beside_graphs(name);
-        let home = place
-            .as_deref()
-            .and_then(std::path::Path::parent)
-            .unwrap_or(folder.root());
+        let home = place.as_deref().and_then(std::path::Path::parent).unwrap_or(folder.root());
         let (mel, config, usual) = (Json::read(home, name)?, folder.config(), Self::default());
         let count = |key: &str, nemo: &str, usual: usize| -> Result<usize> {
-            Ok(mel
-                .count(&[key])?
-                .or(config.count(&["preprocessor", nemo])?)
-                .unwrap_or(usual))
+            Ok(mel.count(&[key])?.or(config.count(&["preprocessor", nemo])?).unwrap_or(usual))
         };
         let sample_rate = count("sample_rate", "sample_rate", usual.sample_rate as usize)?;
         let seconds = |nemo: &str| -> Result<Option<usize>> {
@@ -78,23 +72,13 @@ impl MelSettings {
         let settings = Self {
             sample_rate: sample_rate as u32,
             fft: count("n_fft", "n_fft", usual.fft)?,
-            window: mel
-                .count(&["win_length"])?
-                .or(seconds("window_size")?)
-                .unwrap_or(usual.window),
-            hop: mel
-                .count(&["hop_length"])?
-                .or(seconds("window_stride")?)
-                .unwrap_or(usual.hop),
+            window: mel.count(&["win_length"])?.or(seconds("window_size")?).unwrap_or(usual.window),
+            hop: mel.count(&["hop_length"])?.or(seconds("window_stride")?).unwrap_or(usual.hop),
             bins: count("n_mels", "features", usual.bins)?,
             low: mel.number(&["fmin"])?.unwrap_or(usual.low),
             high: mel.number(&["fmax"])?.unwrap_or(sample_rate as f64 / 2.0),
-            pre_emphasis: mel
-                .number(&["preemph"])?
-                .map_or(usual.pre_emphasis, |value| value as f32),
-            log_guard: mel
-                .number(&["log_zero_guard"])?
-                .map_or(usual.log_guard, |value| value as f32),
+            pre_emphasis: mel.number(&["preemph"])?.map_or(usual.pre_emphasis, |value| value as f32),
+            log_guard: mel.number(&["log_zero_guard"])?.map_or(usual.log_guard, |value| value as f32),
         };
         let sensible = (1_000..=384_000).contains(&settings.sample_rate)
             && (2..=1 << 16).contains(&settings.fft)
@@ -127,9 +111,7 @@ pub struct MelFrontEnd {
 
 impl std::fmt::Debug for MelFrontEnd {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("MelFrontEnd")
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
+        out.debug_struct("MelFrontEnd").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -142,12 +124,7 @@ impl MelFrontEnd {
             .map(|index| (0.5 - 0.5 * (std::f64::consts::TAU * index as f64 / last).cos()) as f32)
             .collect();
         let transform = RealFftPlanner::new().plan_fft_forward(settings.fft);
-        Arc::new(Self {
-            window,
-            filters: slaney_filters(&settings),
-            transform,
-            settings,
-        })
+        Arc::new(Self { window, filters: slaney_filters(&settings), transform, settings })
     }
 
     /// The numbers that it was made from.
@@ -206,8 +183,7 @@ impl MelClip {
         self.samples.reserve(samples.len());
         for sample in samples {
             // The first sample has no predecessor and stays as it is: `previous` is zero then.
-            self.samples
-                .push(sample - settings.pre_emphasis * self.previous);
+            self.samples.push(sample - settings.pre_emphasis * self.previous);
             self.previous = *sample;
         }
         self.total += samples.len();
@@ -219,9 +195,7 @@ impl MelClip {
             self.settled.extend_from_slice(&work.mel);
             frame += 1;
         }
-        let needed = usize::try_from(self.span(frame).0)
-            .unwrap_or(0)
-            .min(self.total);
+        let needed = usize::try_from(self.span(frame).0).unwrap_or(0).min(self.total);
         self.samples.drain(..needed - self.first);
         self.first = needed;
     }
@@ -251,17 +225,14 @@ impl MelClip {
         }
         normalise(&mut data, bins);
         data.resize((valid + 1) * bins, 0.0);
-        Ok(MelFeatures {
-            data,
-            frames: valid + 1,
-        })
+        Ok(MelFeatures { data, frames: valid + 1 })
     }
 
     /// First sample and end of the windowed part of `frame`, which is centred on `frame * hop`.
     fn span(&self, frame: usize) -> (i64, i64) {
         let settings = &self.front_end.settings;
-        let start = (frame * settings.hop) as i64 - (settings.fft / 2) as i64
-            + ((settings.fft - settings.window) / 2) as i64;
+        let start =
+            (frame * settings.hop) as i64 - (settings.fft / 2) as i64 + ((settings.fft - settings.window) / 2) as i64;
         (start, start + settings.window as i64)
     }
 
@@ -274,29 +245,18 @@ impl MelClip {
         work.input.fill(0.0);
         for (index, weight) in front_end.window.iter().enumerate() {
             let at = start + index as i64 - self.first as i64;
-            let sample = usize::try_from(at)
-                .ok()
-                .and_then(|at| self.samples.get(at))
-                .copied()
-                .unwrap_or(0.0);
+            let sample = usize::try_from(at).ok().and_then(|at| self.samples.get(at)).copied().unwrap_or(0.0);
             work.input[offset + index] = sample * weight;
         }
         // The buffers come from the plan itself, so their lengths always fit.
-        let transformed = front_end.transform.process_with_scratch(
-            &mut work.input,
-            &mut work.output,
-            &mut work.scratch,
-        );
+        let transformed =
+            front_end.transform.process_with_scratch(&mut work.input, &mut work.output, &mut work.scratch);
         debug_assert!(transformed.is_ok());
         for (power, bin) in work.power.iter_mut().zip(&work.output) {
             *power = bin.norm_sqr();
         }
         for (mel, (first, weights)) in work.mel.iter_mut().zip(&front_end.filters) {
-            let energy: f32 = weights
-                .iter()
-                .zip(&work.power[*first..])
-                .map(|(weight, power)| weight * power)
-                .sum();
+            let energy: f32 = weights.iter().zip(&work.power[*first..]).map(|(weight, power)| weight * power).sum();
             *mel = (energy + settings.log_guard).ln();
         }
     }
@@ -327,12 +287,7 @@ impl Work {
 fn normalise(frames: &mut [f32], bins: usize) {
     let count = (frames.len() / bins) as f64;
     for bin in 0..bins {
-        let column = || {
-            frames[bin..]
-                .iter()
-                .step_by(bins)
-                .map(|value| f64::from(*value))
-        };
+        let column = || frames[bin..].iter().step_by(bins).map(|value| f64::from(*value));
         let mean = column().sum::<f64>() / count;
         let variance = column().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
         let scale = 1.0 / (variance.sqrt() + DEVIATION_FLOOR);
@@ -361,11 +316,7 @@ fn slaney_filters(settings: &MelSettings) -> Vec<(usize, Vec<f32>)> {
             let first = bins.clone().find(|bin| weight(*bin) > 0.0).unwrap_or(0);
             (
                 first,
-                bins.skip(first)
-                    .map(weight)
-                    .take_while(|weight| *weight > 0.0)
-                    .map(|weight| weight as f32)
-                    .collect(),
+                bins.skip(first).map(weight).take_while(|weight| *weight > 0.0).map(|weight| weight as f32).collect(),
             )
         })
         .collect()
@@ -381,19 +332,11 @@ fn log_step() -> f64 {
 }
 
 fn hz_to_mel(hz: f64) -> f64 {
-    if hz < BREAK_HZ {
-        hz / HZ_PER_MEL
-    } else {
-        BREAK_MEL + (hz / BREAK_HZ).ln() / log_step()
-    }
+    if hz < BREAK_HZ { hz / HZ_PER_MEL } else { BREAK_MEL + (hz / BREAK_HZ).ln() / log_step() }
 }
 
 fn mel_to_hz(mel: f64) -> f64 {
-    if mel < BREAK_MEL {
-        mel * HZ_PER_MEL
-    } else {
-        BREAK_HZ * (log_step() * (mel - BREAK_MEL)).exp()
-    }
+    if mel < BREAK_MEL { mel * HZ_PER_MEL } else { BREAK_HZ * (log_step() * (mel - BREAK_MEL)).exp() }
 }
 
 #[cfg(test)]
@@ -421,10 +364,7 @@ mod tests {
                     assert_eq!(growing.features().ok(), so_far.features().ok());
                 }
             }
-            assert_eq!(
-                growing.features().expect("long enough"),
-                whole.features().expect("long enough")
-            );
+            assert_eq!(growing.features().expect("long enough"), whole.features().expect("long enough"));
         }
     }
 

@@ -38,20 +38,11 @@ pub struct Parts {
 
 impl Parts {
     /// Everything that is there.
-    pub const ALL: Self = Self {
-        hearing: true,
-        speaking: true,
-    };
+    pub const ALL: Self = Self { hearing: true, speaking: true };
     /// Speech to text.
-    pub const HEARING: Self = Self {
-        hearing: true,
-        speaking: false,
-    };
+    pub const HEARING: Self = Self { hearing: true, speaking: false };
     /// Text to speech.
-    pub const SPEAKING: Self = Self {
-        hearing: false,
-        speaking: true,
-    };
+    pub const SPEAKING: Self = Self { hearing: false, speaking: true };
 }
 
 /// What is known of a loaded model.
@@ -116,19 +107,10 @@ impl Speech {
     /// # Errors
     /// [`Error::NotAModel`], [`Error::PartMissing`] for the decoder, the token embedding or the tokenizer, and every
     /// error of a file that is there and is not what it claims to be.
-    pub fn load(
-        runtime: &Runtime,
-        root: &Path,
-        wanted: Wanted,
-        parts: Parts,
-        stop: &Stop,
-    ) -> Result<Self> {
+    pub fn load(runtime: &Runtime, root: &Path, wanted: Wanted, parts: Parts, stop: &Stop) -> Result<Self> {
         let folder = ModelFolder::open(root)?;
-        let file = folder.graph_exactly(
-            Role::Decoder,
-            wanted,
-            "nothing works without it; download the folder again",
-        )?;
+        let file =
+            folder.graph_exactly(Role::Decoder, wanted, "nothing works without it; download the folder again")?;
         let family = folder.family(&file);
         if family != Family::Speech {
             return Err(Error::NotAModel {
@@ -153,18 +135,9 @@ impl Speech {
 
         let encoder = match (parts.hearing, folder.graph(Role::AudioEncoder, wanted)?) {
             (false, _) => None,
-            (true, Some(file)) => Some(AudioEncoder::load(
-                runtime,
-                &file,
-                hidden,
-                settings.mel.bins,
-                stop,
-            )?),
+            (true, Some(file)) => Some(AudioEncoder::load(runtime, &file, hidden, settings.mel.bins, stop)?),
             (true, None) => {
-                lacks.push((
-                    Capability::Hearing,
-                    lack(&folder, Role::AudioEncoder, HEARING_LOST),
-                ));
+                lacks.push((Capability::Hearing, lack(&folder, Role::AudioEncoder, HEARING_LOST)));
                 None
             }
         };
@@ -183,12 +156,7 @@ impl Speech {
             repairs = voice.depthformer.repairs().to_vec();
         }
         Ok(Self {
-            identity: Identity {
-                family,
-                layout: folder.layout(&file),
-                precision: file.precision(),
-                repairs,
-            },
+            identity: Identity { family, layout: folder.layout(&file), precision: file.precision(), repairs },
             front_end: MelFrontEnd::new(settings.mel.clone()),
             embedding: TokenEmbedding::load(runtime, &folder, wanted, hidden, stop)?,
             settings,
@@ -232,10 +200,7 @@ impl Speech {
     /// What the folder lacks, in sentences.
     #[must_use]
     pub fn lacking(&self) -> Vec<String> {
-        self.lacks
-            .iter()
-            .map(|(_, lack)| lack.error().to_string())
-            .collect()
+        self.lacks.iter().map(|(_, lack)| lack.error().to_string()).collect()
     }
 
     /// Whether replies can be spoken.
@@ -315,15 +280,9 @@ impl Speech {
     }
 
     fn lack(&self, capability: Capability) -> Error {
-        match self
-            .lacks
-            .iter()
-            .find(|(lacking, _)| *lacking == capability)
-        {
+        match self.lacks.iter().find(|(lacking, _)| *lacking == capability) {
             Some((_, lack)) => lack.error(),
-            None => Error::BadRequest(format!(
-                "the model was loaded without its parts for {capability:?}"
-            )),
+            None => Error::BadRequest(format!("the model was loaded without its parts for {capability:?}")),
         }
     }
 }
@@ -332,11 +291,7 @@ const HEARING_LOST: &str = "speech input is unavailable, text input works";
 const SPEECH_LOST: &str = "speech output is unavailable, text output works";
 
 fn lack(folder: &ModelFolder, role: Role, consequence: &'static str) -> Lack {
-    Lack {
-        what: role.pattern(),
-        path: folder.graphs().to_path_buf(),
-        consequence,
-    }
+    Lack { what: role.pattern(), path: folder.graphs().to_path_buf(), consequence }
 }
 
 /// The parts that make speech; the inner error is the first part that the folder lacks.
@@ -348,11 +303,7 @@ fn load_voice(
     wanted: Wanted,
     stop: &Stop,
 ) -> Result<Result<Option<Voice>, Lack>> {
-    let sizes = [
-        settings.codebooks,
-        settings.codebook_size,
-        backbone.hidden(),
-    ];
+    let sizes = [settings.codebooks, settings.codebook_size, backbone.hidden()];
     let Some(depthformer) = Depthformer::load(runtime, folder, wanted, sizes, stop)? else {
         return Ok(Err(lack(folder, Role::Depthformer, SPEECH_LOST)));
     };
@@ -364,24 +315,9 @@ fn load_voice(
     };
     if !backbone.gives_hidden() {
         let what = "the decoder's output hidden_states".to_owned();
-        return Ok(Err(Lack {
-            what,
-            path: folder.graphs().to_path_buf(),
-            consequence: SPEECH_LOST,
-        }));
+        return Ok(Err(Lack { what, path: folder.graphs().to_path_buf(), consequence: SPEECH_LOST }));
     }
     let end = settings.end_code();
-    let detokenizer = Detokenizer::load(
-        runtime,
-        &file,
-        settings.stft.clone(),
-        settings.codebooks,
-        end,
-        stop,
-    )?;
-    Ok(Ok(Some(Voice {
-        embedding,
-        depthformer,
-        detokenizer,
-    })))
+    let detokenizer = Detokenizer::load(runtime, &file, settings.stft.clone(), settings.codebooks, end, stop)?;
+    Ok(Ok(Some(Voice { embedding, depthformer, detokenizer })))
 }

@@ -50,25 +50,13 @@ impl ReplyOptions {
             Mode::Interleaved => Sampling::top_k(1.0, 4),
             Mode::Sequential => Sampling::top_k(0.8, 64),
         };
-        Self {
-            mode,
-            max_items: 1024,
-            text: Sampling::GREEDY,
-            audio,
-            seed: 0,
-            chunk: 128,
-            record: false,
-        }
+        Self { mode, max_items: 1024, text: Sampling::GREEDY, audio, seed: 0, chunk: 128, record: false }
     }
 
     /// The same with every choice greedy.
     #[must_use]
     pub fn greedy(self) -> Self {
-        Self {
-            text: Sampling::GREEDY,
-            audio: Sampling::GREEDY,
-            ..self
-        }
+        Self { text: Sampling::GREEDY, audio: Sampling::GREEDY, ..self }
     }
 }
 
@@ -243,10 +231,7 @@ impl Reply {
         let total = rows.len() / hidden;
         let end = total.min(*done + self.options.chunk.max(1));
         let begun = Instant::now();
-        let output = speech.backbone().run(
-            cache,
-            Input::Embeddings(&rows[*done * hidden..end * hidden]),
-        )?;
+        let output = speech.backbone().run(cache, Input::Embeddings(&rows[*done * hidden..end * hidden]))?;
         self.times.prefill += begun.elapsed();
         *done = end;
         if end == total {
@@ -260,12 +245,8 @@ impl Reply {
     }
 
     fn choose(&mut self, speech: &mut Speech) -> Result<Event> {
-        let State::Choose(output) =
-            std::mem::replace(&mut self.state, State::Finished(Finish::Stop))
-        else {
-            return Err(Error::BadRequest(
-                "no position to choose an item for".into(),
-            ));
+        let State::Choose(output) = std::mem::replace(&mut self.state, State::Finished(Finish::Stop)) else {
+            return Err(Error::BadRequest("no position to choose an item for".into()));
         };
         let made = match (self.modality, self.options.mode) {
             (Modality::Text, Mode::Interleaved) => self.interleaved_text(speech, &output),

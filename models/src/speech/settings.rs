@@ -51,22 +51,9 @@ impl Settings {
             Ok(default)
         };
         let audio = |key: &str| genai.count(&["model", "audio_output", key]);
-        let codebooks = first(
-            [
-                config.count(&["codebooks"]),
-                audio("num_codebooks"),
-                embedding.count(&["num_codebooks"]),
-            ],
-            8,
-        )?;
-        let codebook_size = first(
-            [
-                embedding.count(&["codebook_vocab"]),
-                audio("codebook_size"),
-                Ok(None),
-            ],
-            2049,
-        )?;
+        let codebooks =
+            first([config.count(&["codebooks"]), audio("num_codebooks"), embedding.count(&["num_codebooks"])], 8)?;
+        let codebook_size = first([embedding.count(&["codebook_vocab"]), audio("codebook_size"), Ok(None)], 2049)?;
         if !(1..=64).contains(&codebooks) || !(2..=1 << 20).contains(&codebook_size) {
             return Err(Error::Malformed {
                 path: folder.root().to_path_buf(),
@@ -79,10 +66,7 @@ impl Settings {
             Ok(i64::try_from(length).unwrap_or(i64::MAX))
         };
         let id = |genai_key: &str, name: &str, default| -> Result<u32> {
-            let found = genai
-                .ids(&["model", "audio_output", genai_key])?
-                .first()
-                .copied();
+            let found = genai.ids(&["model", "audio_output", genai_key])?.first().copied();
             Ok(found.or_else(|| token(name)).unwrap_or(default))
         };
         Ok(Self {

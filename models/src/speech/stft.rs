@@ -25,11 +25,7 @@ pub struct StftSettings {
 
 impl Default for StftSettings {
     fn default() -> Self {
-        Self {
-            sample_rate: 24_000,
-            window: 1280,
-            hop: 320,
-        }
+        Self { sample_rate: 24_000, window: 1280, hop: 320 }
     }
 }
 
@@ -49,8 +45,7 @@ impl StftSettings {
             Ok(usual)
         };
         let settings = Self {
-            sample_rate: count(["sample_rate", "sampling_rate"], usual.sample_rate as usize)?
-                as u32,
+            sample_rate: count(["sample_rate", "sampling_rate"], usual.sample_rate as usize)? as u32,
             window: count(["n_fft", "win_length"], usual.window)?,
             hop: count(["hop_length", "hop"], usual.hop)?,
         };
@@ -108,9 +103,7 @@ impl InverseStft {
         let size = settings.window;
         let transform = RealFftPlanner::new().plan_fft_inverse(size);
         let window = (0..size)
-            .map(|index| {
-                (0.5 - 0.5 * (std::f64::consts::TAU * index as f64 / size as f64).cos()) as f32
-            })
+            .map(|index| (0.5 - 0.5 * (std::f64::consts::TAU * index as f64 / size as f64).cos()) as f32)
             .collect();
         Self {
             hop: settings.hop,
@@ -133,16 +126,10 @@ impl InverseStft {
     pub fn push(&mut self, row: &[f32], out: &mut Vec<f32>) -> Result<()> {
         let bins = self.spectrum.len();
         if row.len() != 2 * bins {
-            return Err(Error::BadRequest(format!(
-                "a feature row of {} floats, not {}",
-                row.len(),
-                2 * bins
-            )));
+            return Err(Error::BadRequest(format!("a feature row of {} floats, not {}", row.len(), 2 * bins)));
         }
         let (magnitudes, angles) = row.split_at(bins);
-        for (bin, (log_magnitude, angle)) in
-            self.spectrum.iter_mut().zip(magnitudes.iter().zip(angles))
-        {
+        for (bin, (log_magnitude, angle)) in self.spectrum.iter_mut().zip(magnitudes.iter().zip(angles)) {
             *bin = Complex32::from_polar(log_magnitude.exp(), *angle);
         }
         // A real signal has no imaginary part there; the reference ignores what stands there.
@@ -196,8 +183,7 @@ mod tests {
         for rows in [1, 2, 3, 6, 20] {
             let mut samples = Vec::new();
             for _ in 0..rows {
-                stft.push(&vec![0.1; settings.row()], &mut samples)
-                    .expect("right length");
+                stft.push(&vec![0.1; settings.row()], &mut samples).expect("right length");
             }
             stft.finish(&mut samples);
             assert_eq!(samples.len(), rows * settings.hop);
