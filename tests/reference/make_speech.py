@@ -13,6 +13,7 @@ from pathlib import Path
 import speech  # noqa: F401  (sets up the imports below)
 from speech import checkpoint, depthformer, folders, genai, loops, parity, recording, references, steering, tokenizer
 from speech.graph import int4
+from speech.peer_runtime import PeerRuntime
 from speech.runtime import Speech
 from speech.shapes import A, C, Shape
 
@@ -79,14 +80,15 @@ def make_c(out: Path, kit, question) -> None:
     chats = references.prompts(kit, question)
     model, runs = steered(C, chats)
     detokenizer = checkpoint.detokenizer(C)
-    arrays = references.record(
-        fresh(out / "speech-c-reference"), C, model, detokenizer, kit, question, chats, runs
-    )
+    arrays = references.record(fresh(out / "speech-c-reference"), C, model, detokenizer, kit, question, chats, runs)
     folder = out / "speech-c"
     genai.layout_c(folder, C, model, detokenizer)
     whole = Speech(folder, C, embeddings="embeddings.onnx")
     parity.check("layout C, fp32", whole, C, kit, chats, runs, arrays)
     parity.check_int4("layout C, int4", Speech(folder, C, "_q4", embeddings="embeddings_q8.onnx"), kit, chats, arrays)
+    with tempfile.TemporaryDirectory() as scratch:
+        peer = PeerRuntime(folder, Path(scratch), out / "questions" / "question.wav")
+        parity.check_peer("layout C, fp32, under onnxruntime-genai", peer, C, runs)
 
 
 def fresh(folder: Path) -> Path:

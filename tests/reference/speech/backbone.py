@@ -29,7 +29,9 @@ def short_conv(g: Graph, layer, x: str, hidden: int, past: str, present: str, na
     return g.linear(out, layer.out_proj.weight, name + ".out_proj")
 
 
-def attention(g: Graph, layer, x: str, shape: Shape, lengths: list[str], cache: list[str], present: list[str], name: str) -> str:
+def attention(
+    g: Graph, layer, x: str, shape: Shape, lengths: list[str], cache: list[str], present: list[str], name: str
+) -> str:
     q = g.linear(x, layer.q_proj.weight, name + ".q_proj")
     k = g.linear(x, layer.k_proj.weight, name + ".k_proj")
     v = g.linear(x, layer.v_proj.weight, name + ".v_proj")

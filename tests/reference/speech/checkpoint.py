@@ -15,7 +15,7 @@ from liquid_audio.model.lfm2_audio import DepthformerConfig, LFM2AudioConfig, LF
 from liquid_audio.model.transformer import MHA, RawLMBackbone, StandardBlock
 from liquid_audio.processor import PreprocessorConfig
 
-from .shapes import BLOCK, CODEBOOKS, PREPROCESSOR, STFT_BINS, Shape
+from .shapes import BLOCK, CODEBOOKS, STFT_BINS, Shape
 from .tokenizer import BYTES, SPECIALS, UNUSED
 
 
@@ -31,7 +31,7 @@ def near_grid(weight: torch.Tensor, off_grid: float) -> torch.Tensor:
 
 
 def randomise(module: nn.Module, generator: torch.Generator, off_grid: float) -> None:
-    for name, child in sorted(module.named_modules()):
+    for _, child in sorted(module.named_modules()):
         kind = type(child).__name__
         if isinstance(child, nn.Linear):
             weight = torch.randn(child.weight.shape, generator=generator) / child.in_features**0.5

@@ -88,7 +88,9 @@ class Form:
         g = self.g
         ones = g.constant("norm_ones", np.ones(self.dim, np.float32))
         normed = g.node("SimplifiedLayerNormalization", [x, ones], "logits/unit", axis=-1, epsilon=1e-5, stash_type=1)
-        scaled = g.node("Mul", [normed, g.node("Gather", ["table_norms", step], "logits/norm", axis=0)], "logits/scaled")
+        scaled = g.node(
+            "Mul", [normed, g.node("Gather", ["table_norms", step], "logits/norm", axis=0)], "logits/scaled"
+        )
         g.node("Gemm", [scaled, g.node("Gather", ["tables", step], "logits/table", axis=0)], "logits", transB=1)
         g.output("logits", FLOAT, [self.batch, self.shape.codebook_size])
 
@@ -132,7 +134,9 @@ def current(shape: Shape, model, *, faulty: bool = False) -> onnx.ModelProto:
         [first],
         "depth_slices",
         then_branch=helper.make_graph(inner.g.nodes, "project", [], [projected]),
-        else_branch=helper.make_graph([helper.make_node("Identity", ["depth_slices_in"], ["kept"])], "keep", [], [kept]),
+        else_branch=helper.make_graph(
+            [helper.make_node("Identity", ["depth_slices_in"], ["kept"])], "keep", [], [kept]
+        ),
     )
     x = form.step_input("depth_slices", "step_idx", form.token_embedding("step_idx", "prev_token"))
 
@@ -141,7 +145,10 @@ def current(shape: Shape, model, *, faulty: bool = False) -> onnx.ModelProto:
     def attend(i, q, k, v, name):
         cos, sin = rotary_tables(TABLE_ROWS, HEAD_DIM, 1e4 if faulty else 1e6)
         rotary = [g.constant(name + ".gqa_cos", cos), g.constant(name + ".gqa_sin", sin)]
-        past = [form.layer_cache("past_keys", i, name + "/past_key"), form.layer_cache("past_values", i, name + "/past_value")]
+        past = [
+            form.layer_cache("past_keys", i, name + "/past_key"),
+            form.layer_cache("past_values", i, name + "/past_value"),
+        ]
         keys.append(name + "/key"), values.append(name + "/value")
         return g.node(
             "GroupQueryAttention",

@@ -14,7 +14,12 @@ def build(shape: Shape, model) -> onnx.ModelProto:
     g, width = Graph("audio_detokenizer"), shape.detokenizer_dim
     codes = g.input("audio_codes", INT64, ["batch_size", CODEBOOKS, "time"])
     offsets = g.constant("codes.offsets", np.arange(CODEBOOKS, dtype=np.int64)[:, None] * shape.end_code)
-    rows = g.node("Gather", [g.constant("codes.weight", model.emb.emb.weight), g.node("Add", [codes, offsets], "codes/rows")], "codes/embedded", axis=0)
+    rows = g.node(
+        "Gather",
+        [g.constant("codes.weight", model.emb.emb.weight), g.node("Add", [codes, offsets], "codes/rows")],
+        "codes/embedded",
+        axis=0,
+    )
     mean = g.node("ReduceMean", [rows, g.ints(1)], "codes/mean", keepdims=0)
     each = g.node("Unsqueeze", [mean, g.ints(2)], "codes/each")
     repeated = g.node("Tile", [each, g.ints(1, 1, UPSAMPLING, 1)], "codes/repeated")
@@ -23,17 +28,30 @@ def build(shape: Shape, model) -> onnx.ModelProto:
     length = g.node("Gather", [g.node("Shape", [x], "shape"), g.constant("one", np.int64(1))], "length")
     positions = g.node("Range", [g.constant("zero", np.int64(0)), length, "one"], "positions")
     distance = g.node(
-        "Sub", [g.node("Unsqueeze", [positions, g.ints(1)], "positions/own"), g.node("Unsqueeze", [positions, g.ints(0)], "positions/other")], "distance"
+        "Sub",
+        [
+            g.node("Unsqueeze", [positions, g.ints(1)], "positions/own"),
+            g.node("Unsqueeze", [positions, g.ints(0)], "positions/other"),
+        ],
+        "distance",
     )
     causal = g.node("GreaterOrEqual", [distance, "zero"], "distance/causal")
     near = g.node("Less", [distance, g.constant("window", np.int64(shape.detokenizer_window))], "distance/near")
     bias = g.node(
         "Where",
-        [g.node("And", [causal, near], "visible"), g.constant("nothing", np.float32(0)), g.constant("hidden", np.float32(-1e9))],
+        [
+            g.node("And", [causal, near], "visible"),
+            g.constant("nothing", np.float32(0)),
+            g.constant("hidden", np.float32(-1e9)),
+        ],
         "bias",
     )
-    frequencies = g.constant("frequencies", (1.0 / 1e6 ** (np.arange(0, HEAD_DIM, 2, dtype=np.float32) / HEAD_DIM)).astype(np.float32)[None])
-    column = g.node("Unsqueeze", [g.node("Cast", [positions], "positions/float", to=FLOAT), g.ints(1)], "positions/column")
+    frequencies = g.constant(
+        "frequencies", (1.0 / 1e6 ** (np.arange(0, HEAD_DIM, 2, dtype=np.float32) / HEAD_DIM)).astype(np.float32)[None]
+    )
+    column = g.node(
+        "Unsqueeze", [g.node("Cast", [positions], "positions/float", to=FLOAT), g.ints(1)], "positions/column"
+    )
     angles = g.node("Mul", [column, frequencies], "angles")
     cos, sin = g.node("Cos", [angles], "cos"), g.node("Sin", [angles], "sin")
 
@@ -59,7 +77,9 @@ def build(shape: Shape, model) -> onnx.ModelProto:
 
 
 def causal_conv(g: Graph, layer, x: str, width: int, name: str) -> str:
-    channels = g.node("Transpose", [g.linear(x, layer.in_proj.weight, name + ".in_proj")], name + "/channels", perm=[0, 2, 1])
+    channels = g.node(
+        "Transpose", [g.linear(x, layer.in_proj.weight, name + ".in_proj")], name + "/channels", perm=[0, 2, 1]
+    )
     b, c, inner = name + "/b", name + "/c", name + "/x"
     g.node("Split", [channels], [b, c, inner], axis=1, num_outputs=3)
     weight = g.constant(name + ".conv.weight", layer.conv.weight)
@@ -69,7 +89,9 @@ def causal_conv(g: Graph, layer, x: str, width: int, name: str) -> str:
     return g.linear(rows, layer.out_proj.weight, name + ".out_proj")
 
 
-def windowed_attention(g: Graph, layer, x: str, heads: tuple[int, int], cos: str, sin: str, bias: str, name: str) -> str:
+def windowed_attention(
+    g: Graph, layer, x: str, heads: tuple[int, int], cos: str, sin: str, bias: str, name: str
+) -> str:
     def projected(linear, norm, count, part):
         y = g.linear(x, linear.weight, f"{name}.{part}_proj")
         y = g.reshape(y, [0, 0, count, HEAD_DIM], f"{name}/{part}/heads")
@@ -80,8 +102,16 @@ def windowed_attention(g: Graph, layer, x: str, heads: tuple[int, int], cos: str
     def rotate(y, part):
         low = g.slice(y, 0, HEAD_DIM // 2, 3, f"{name}/{part}/low")
         high = g.slice(y, HEAD_DIM // 2, HEAD_DIM, 3, f"{name}/{part}/high")
-        first = g.node("Sub", [g.node("Mul", [low, cos], f"{name}/{part}/lc"), g.node("Mul", [high, sin], f"{name}/{part}/hs")], f"{name}/{part}/first")
-        second = g.node("Add", [g.node("Mul", [high, cos], f"{name}/{part}/hc"), g.node("Mul", [low, sin], f"{name}/{part}/ls")], f"{name}/{part}/second")
+        first = g.node(
+            "Sub",
+            [g.node("Mul", [low, cos], f"{name}/{part}/lc"), g.node("Mul", [high, sin], f"{name}/{part}/hs")],
+            f"{name}/{part}/first",
+        )
+        second = g.node(
+            "Add",
+            [g.node("Mul", [high, cos], f"{name}/{part}/hc"), g.node("Mul", [low, sin], f"{name}/{part}/ls")],
+            f"{name}/{part}/second",
+        )
         return g.node("Concat", [first, second], f"{name}/{part}/rotated", axis=3)
 
     query, kv = heads

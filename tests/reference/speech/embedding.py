@@ -1,4 +1,4 @@
-"""The lookups: audio codes to decoder inputs (`audio_embedding`), tokens and audio rows to decoder inputs (`embeddings`)."""
+"""The lookups that make decoder inputs: of audio codes (`audio_embedding`), of tokens and audio rows (`embeddings`)."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,17 @@ from .graph import FLOAT, INT64, Graph
 from .shapes import BLOCK, CODEBOOKS, Shape
 from .tokenizer import AUDIO_PLACEHOLDER
 
+
 def audio_embedding(shape: Shape, model) -> onnx.ModelProto:
     """Rows of the table; codes come as code + size * codebook, and the 8 rows of a frame are to be summed."""
     g = Graph("audio_embedding")
     codes = g.input("audio_codes", INT64, ["batch_size", "audio_length"])
-    g.node("Gather", [g.constant("audio_embedding.weight", model.audio_embedding.embedding.weight), codes], "audio_embeds", axis=0)
+    g.node(
+        "Gather",
+        [g.constant("audio_embedding.weight", model.audio_embedding.embedding.weight), codes],
+        "audio_embeds",
+        axis=0,
+    )
     g.output("audio_embeds", FLOAT, ["batch_size", "audio_length", shape.hidden])
     return g.model()
 

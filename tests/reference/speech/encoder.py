@@ -23,7 +23,7 @@ class Encoder(nn.Module):
 
 def build(shape: Shape, model) -> onnx.ModelProto:
     target = io.BytesIO()
-    # The positional table grows with the longest clip a model has met, in mel frames. Back to what the configuration says.
+    # The positional table has grown with the clips the model has met. Back to what the configuration says.
     conformer = model.conformer
     del conformer.pos_enc.pe
     conformer.set_max_audio_length(shape.encoder_rows)

@@ -48,8 +48,8 @@ def speech_graphs(onnx: Path, shape: Shape, model, detokenizer_model) -> None:
     save(graph, onnx / "audio_encoder.onnx")
     save(int4(graph), onnx / "audio_encoder_q4.onnx")
 
-    # The raw table holds the very bytes of the graph's only weight, so the graph names it as its data file. The published
-    # "q4" of this graph is fp32 too.
+    # The raw table holds the very bytes of the graph's only weight, so the graph names it as its data file. The
+    # published "q4" of this graph is fp32 too.
     embedding.raw_tables(onnx, shape, model)
     graph = embedding.audio_embedding(shape, model)
     for suffix in ("", "_q4"):
@@ -76,7 +76,7 @@ def layout_a(folder: Path, shape: Shape, model, detokenizer_model) -> None:
 
 
 def depthformer_variant(folder: Path, graphs: dict, tables_from: Path, what: str) -> None:
-    """A folder that holds what differs from layout A's; the tables come from there when a test puts a folder together."""
+    """A folder that holds what differs from layout A's; the rest, the tables too, is taken from there by the tests."""
     onnx = fresh(folder) / "onnx"
     shutil.copy(tables_from / "onnx" / DEPTH_TABLES, onnx / DEPTH_TABLES)
     for suffix, graph in graphs.items():

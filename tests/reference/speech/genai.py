@@ -27,7 +27,15 @@ def checkpoint_folder(folder: Path, shape: Shape, model) -> None:
 def built_decoder(checkpoint: Path, precision: str, scratch: Path) -> tuple[onnx.ModelProto, dict]:
     out = scratch / precision
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", checkpoint, "-o", out, "-p", precision]
-    command += ["-e", "cpu", "-c", scratch / "cache", "--extra_options", "exclude_embeds=true", "include_hidden_states=true"]
+    command += [
+        "-e",
+        "cpu",
+        "-c",
+        scratch / "cache",
+        "--extra_options",
+        "exclude_embeds=true",
+        "include_hidden_states=true",
+    ]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"the model builder failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")

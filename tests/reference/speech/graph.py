@@ -51,7 +51,9 @@ class Graph:
 
     def rms_norm(self, x: str, weight: torch.Tensor, name: str, output: str | None = None) -> str:
         scale = self.constant(name + ".weight", weight)
-        return self.node("SimplifiedLayerNormalization", [x, scale], output or name, axis=-1, epsilon=EPSILON, stash_type=1)
+        return self.node(
+            "SimplifiedLayerNormalization", [x, scale], output or name, axis=-1, epsilon=EPSILON, stash_type=1
+        )
 
     def reshape(self, x: str, shape: list[int], output: str) -> str:
         return self.node("Reshape", [x, self.ints(*shape)], output)
@@ -83,10 +85,9 @@ def rotary_tables(rows: int, head_dim: int, theta: float) -> tuple[np.ndarray, n
 
 
 def save(model: onnx.ModelProto, path: Path, *, pieces=None) -> None:
-    """Writes a graph. `pieces` says which data file a weight of some size goes to: None keeps everything inline.
+    """Writes a graph. `pieces` says which data file a weight goes to, by the weight's name; None keeps all inline.
 
-    A data file that is there already is taken to hold the very bytes wanted if it is one that another graph wrote: see
-    `shared` below. Offsets are aligned to 64 bytes.
+    Graphs may share a data file when all of them want the very same bytes in it. Offsets are aligned to 64 bytes.
     """
     model = onnx.ModelProto.FromString(model.SerializeToString())
     contents: dict[str, bytearray] = {}

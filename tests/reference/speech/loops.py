@@ -29,7 +29,9 @@ def mel_features(kit: LFM2AudioProcessor, samples: torch.Tensor) -> torch.Tensor
     return kit.audio(samples[None], torch.tensor([len(samples)]))[0][0].T
 
 
-def prompt(kit: LFM2AudioProcessor, system: str, *, samples: torch.Tensor | None = None, text: str | None = None) -> ChatState:
+def prompt(
+    kit: LFM2AudioProcessor, system: str, *, samples: torch.Tensor | None = None, text: str | None = None
+) -> ChatState:
     chat = ChatState(kit, codebooks=CODEBOOKS, dtype=torch.float32)
     chat.new_turn("system")
     chat.add_text(system)

@@ -1,14 +1,14 @@
 """Compares the written graphs with the references and prints what it finds. A miss ends the run."""
 
-from pathlib import Path
-
 import numpy as np
 
 from . import loops
+from .peer_runtime import expected
 from .references import MODES
 from .runtime import Speech
 from .shapes import Shape
 from .steering import plans
+from .tokenizer import TURN_END
 
 TOLERANCE = 1e-5
 
@@ -65,10 +65,14 @@ def check_int4(title: str, speech: Speech, kit, chats: dict, arrays: dict, least
     rows = speech.encode(arrays["mel"])
     table.close("audio_embeddings", rows, arrays["audio_embeddings"], least)
     speech.start()
-    logits, hidden = speech.step(speech.prompt(loops.prompt_pieces(kit, chats["interleaved"]), arrays["audio_embeddings"]))
+    logits, hidden = speech.step(
+        speech.prompt(loops.prompt_pieces(kit, chats["interleaved"]), arrays["audio_embeddings"])
+    )
     table.close("logits_first", logits, arrays["logits_first"], least)
     table.close("hidden_first", hidden, arrays["hidden_first"], least)
-    table.close("frame_logits, codebook 0", speech.frame(arrays["frame_hidden"])[1][0], arrays["frame_logits"][0], least)
+    table.close(
+        "frame_logits, codebook 0", speech.frame(arrays["frame_hidden"])[1][0], arrays["frame_logits"][0], least
+    )
     table.close("stft_features", speech.features(arrays["answer"]), arrays["stft_features"], least)
     table.end()
 
@@ -85,4 +89,15 @@ def check_depthformer(title: str, speech: Speech, runs: dict, wrong: bool = Fals
         table.row("frames that differ", f"{differing} of {len(wanted)}", differing > 0)
     else:
         table.equal("frames", got, wanted)
+    table.end()
+
+
+def check_peer(title: str, peer, shape: Shape, runs: dict) -> None:
+    """onnxruntime-genai's own run of a layout C folder against the references."""
+    table = Table(title)
+    for name, run in runs.items():
+        tokens, frames = peer.answer(name)
+        wanted_tokens, wanted_frames = expected(run, name, shape.end_code, TURN_END)
+        table.equal(f"{name}, tokens", tokens, wanted_tokens)
+        table.equal(f"{name}, frames", frames, wanted_frames)
     table.end()

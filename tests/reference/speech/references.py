@@ -109,4 +109,7 @@ def record(folder: Path, shape: Shape, model, detokenizer, kit, question, chats:
             save(folder, name, value)
     for name, run in runs.items():
         write_json(folder / f"{name}.json", run_document(kit, name, chats[name], run))
-    return {name: value.detach().numpy() for name, value in arrays.items()} | {"mel": mel.numpy(), "answer": answer.numpy()}
+    return {name: value.detach().numpy() for name, value in arrays.items()} | {
+        "mel": mel.numpy(),
+        "answer": answer.numpy(),
+    }

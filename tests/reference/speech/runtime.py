@@ -27,7 +27,15 @@ def zeros_of(value, batch: int = 1) -> np.ndarray:
 
 
 class Speech:
-    def __init__(self, folder: Path, shape: Shape, suffix: str = "", *, depthformer: Path | None = None, embeddings: str | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        shape: Shape,
+        suffix: str = "",
+        *,
+        depthformer: Path | None = None,
+        embeddings: str | None = None,
+    ):
         graphs = folder / "onnx"
         open_ = lambda name: session(graphs / f"{name}{suffix}.onnx")  # noqa: E731
         self.shape = shape
@@ -64,8 +72,7 @@ class Speech:
         feeds = {"inputs_embeds": embeds, "attention_mask": np.ones((1, self.past), np.int64), **self.cache}
         out = dict(zip([o.name for o in self.decoder.get_outputs()], self.decoder.run(None, feeds)))
         for name in self.cache:
-            present = name.replace("past_key_values", "present").replace("past", "present", 1) if "key_values" in name else name.replace("past", "present", 1)
-            self.cache[name] = out[present]
+            self.cache[name] = out[name.replace("past_key_values", "past").replace("past", "present")]
         return out["logits"][0, -1], out["hidden_states"][0, -1]
 
     def frame(self, hidden: np.ndarray) -> tuple[list[int], np.ndarray]:

@@ -1,11 +1,12 @@
 """Gives a random model the markers a trained one emits: start and end of speech, end of text, end of turn.
 
-Left alone, a random network hardly ever picks one row out of a thousand, and no loop would change its mode. So each mode
-is run once with the markers forced at the steps of `plans`; then the marker's own row of the output table is solved so
-that it wins at these steps and nowhere else. A token's row is also its embedding, and every prompt holds ends of turns, so
-the states move when the row does. To keep that movement small, the last coordinate of the final norm is zero: no logit
-depends on it, and the markers' rows have most of their length there. The steps are repeated until an unforced greedy
-run does what the plans ask for.
+Left alone, a random network hardly ever picks one row out of a thousand, and no loop would change its mode. So each
+mode is run once with the markers forced at the steps of `plans`; then the marker's own row of the output table is
+solved so that it wins at these steps and nowhere else.
+
+A token's row is also its embedding, and every prompt holds ends of turns, so the states move when the row does. To keep
+that movement small, the last coordinate of the final norm is zero: no logit depends on it, and the markers' rows have
+most of their length there. The steps are repeated until an unforced greedy run does what the plans ask for.
 """
 
 from dataclasses import dataclass
@@ -73,8 +74,12 @@ def solve(wanted: list[tuple[torch.Tensor, float]], others: list[tuple[torch.Ten
     return row.float()
 
 
-def settled(row: torch.Tensor, wanted: list[tuple[torch.Tensor, float]], others: list[tuple[torch.Tensor, float]]) -> bool:
-    return all(row @ h > best + MARGIN / 3 for h, best in wanted) and all(row @ h < best - MARGIN / 30 for h, best in others)
+def settled(
+    row: torch.Tensor, wanted: list[tuple[torch.Tensor, float]], others: list[tuple[torch.Tensor, float]]
+) -> bool:
+    return all(row @ h > best + MARGIN / 3 for h, best in wanted) and all(
+        row @ h < best - MARGIN / 30 for h, best in others
+    )
 
 
 def aim(model, runs: list[Run], plans: list[Plan], end_code: int) -> None:
@@ -94,7 +99,8 @@ def aim(model, runs: list[Run], plans: list[Plan], end_code: int) -> None:
         return float(logits.max())
 
     for marker in MARKERS:
-        wanted, others = gather("text", lambda s: s.hidden, lambda p, i: p.text.get(i) == marker, best_text)
+        fires = lambda plan, i, marker=marker: plan.text.get(i) == marker  # noqa: E731
+        wanted, others = gather("text", lambda step: step.hidden, fires, best_text)
         rows = model.lfm.embed_tokens.weight
         if not settled(rows[marker], wanted, others):
             rows[marker] = solve(wanted, others)
@@ -162,7 +168,9 @@ def steer(shape: Shape, model, prompts: dict, attempts: int = 12) -> dict[str, R
 def follows(free: Run, forced: Run) -> bool:
     """Whether a free run has the modes, the markers and the ends of the forced one. Other tokens may differ."""
     outline = lambda r: [  # noqa: E731
-        ("audio", len(set(item["audio"])) == 1) if "audio" in item else ("text", item["text"] if item["text"] in MARKERS else 0)
+        ("audio", len(set(item["audio"])) == 1)
+        if "audio" in item
+        else ("text", item["text"] if item["text"] in MARKERS else 0)
         for item in r.items
     ]
     return free.ended and outline(free) == outline(forced) and all(t < VOCAB - UNUSED for t in free.text_ids())

@@ -1,4 +1,4 @@
-"""A substitute tokenizer: special tokens at the published ids, a byte alphabet, a few merges learnt from the text below.
+"""A substitute tokenizer: special tokens at the published ids, a byte alphabet, merges learnt from the text below.
 
 Promises: ids 0..599 are special (reserved where the published file has no use for them), 600..855 are the 256 bytes,
 then the merges; the last `UNUSED` rows of the embedding table belong to no token. Any text survives a round trip.
@@ -96,7 +96,10 @@ def special_names() -> list[str]:
 
 def build() -> Tokenizer:
     split = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(models.BPE())
