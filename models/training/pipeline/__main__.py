@@ -60,6 +60,8 @@ def run(name: str, workers: int) -> None:
     if workers > 1 and STAGES[name].spread:
         import torch.multiprocessing as processes
 
+        # The workers save and leave when their group is told to end; this process waits for them.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         meeting = store.place("meet", f"{name}-{os.getpid()}")
         meeting.unlink(missing_ok=True)
         processes.spawn(member, (workers, name, str(meeting)), nprocs=workers)
@@ -84,6 +86,8 @@ def status(running: dict[str, subprocess.Popen]) -> None:
 
 def drive(workers: int) -> int:
     running: dict[str, subprocess.Popen] = {}
+    spread: dict[str, int] = {}
+    widening: set[str] = set()
 
     def stop(*_):
         for process in running.values():
@@ -97,7 +101,9 @@ def drive(workers: int) -> int:
         for name, process in list(running.items()):
             if process.poll() is not None:
                 del running[name]
-                if process.returncode:
+                if process.returncode and name in widening:
+                    widening.discard(name)
+                elif process.returncode:
                     print(f"{name} failed: see {store.place('logs', name + '.log')}", file=sys.stderr)
                     for other in running.values():
                         os.killpg(other.pid, signal.SIGTERM)
@@ -106,14 +112,20 @@ def drive(workers: int) -> int:
         if not ready and not running:
             status(running)
             return 0
-        while ready and len(running) < workers:
+        busy = sum(spread[name] for name in running)
+        while ready and busy < workers:
             name = ready.pop(0)
-            spread = workers if not running and not ready else 1
-            command = [sys.executable, "-m", "pipeline", name, "--workers", str(spread)]
+            spread[name] = workers - busy if STAGES[name].spread and not ready else 1
+            busy += spread[name]
+            command = [sys.executable, "-m", "pipeline", name, "--workers", str(spread[name])]
             with store.place("logs", f"{name}.log").open("ab") as log:
                 running[name] = subprocess.Popen(command, cwd=store.SOURCE, stdout=log, stderr=log, start_new_session=True)
-            if spread > 1:
-                break
+        if len(running) == 1 and not ready and busy < workers:
+            # A stage that is left alone stops at its next step and goes on over all processors.
+            name, process = next(iter(running.items()))
+            if STAGES[name].spread and name not in widening:
+                widening.add(name)
+                os.killpg(process.pid, signal.SIGTERM)
         status(running)
         time.sleep(10)
 

@@ -9,9 +9,9 @@ import random
 
 import torch
 
-from . import data, encoder, store
+from . import data, encoder, store, tokens
 from .assistant import Assistant
-from .examples import pack
+from .examples import CLOSE, N_TEXT, OPEN, Script, pack
 from .lessons import Lessons
 from .train import Run, device, mixed, prepare, world
 
@@ -77,6 +77,48 @@ def heard_batch(model: Assistant, hearing: Hearing, lessons: Lessons, source: en
     return pack(scripts, device(), rng, SPOIL), adapted[live], cost
 
 
+@torch.no_grad()
+def first_words(model: Assistant, clips: data.Clips, chosen: list[int]) -> list[list[int]]:
+    """The first run of text of each answer, greedy: what the model has understood."""
+    batches = encoder.Batches(clips)
+    loud, lengths = batches.load(chosen)
+    with mixed():
+        rows, counts = model.hear(loud, lengths)
+    said: list[list[int]] = [[] for _ in chosen]
+    for _ in range(N_TEXT):
+        scripts = []
+        for place, clip in enumerate(chosen):
+            script = Script().begin(tokens.INTERLEAVED).words(OPEN["user"]).hear(clip, int(counts[place])).words(CLOSE).words(OPEN["assistant"])
+            scripts.append(script.words(said[place]))
+        batch = pack(scripts, device())
+        live = torch.arange(rows.shape[1], device=rows.device) < counts[:, None]
+        with mixed():
+            hidden = model.lfm(model.embed(batch, rows[live]))
+            last = hidden[torch.arange(len(chosen)), torch.tensor([len(script.kind) - 1 for script in scripts])]
+            best = torch.nn.functional.linear(last, model.lfm.embed_tokens.weight).argmax(-1).tolist()
+        for line, token in zip(said, best, strict=True):
+            if not line or line[-1] not in (tokens.TEXT_END, tokens.IM_END):
+                line.append(token)
+    return said
+
+
+def understood(model: Assistant, name: str, lessons: Lessons) -> dict[str, float]:
+    """Share of test questions whose answer begins right, known and outside ones apart."""
+    clips = data.Clips(name)
+    right = {"known": [], "outside": []}
+    order = sorted(range(len(clips)), key=lambda i: clips.rows[i]["frames"])
+    for start in range(0, len(order), 40):
+        chosen = order[start : start + 40]
+        for clip, said in zip(chosen, first_words(model, clips, chosen), strict=True):
+            instance = lessons.instances[clips.rows[clip]["instance"]]
+            if instance.tool_call:
+                wanted = [tokens.CALL_START, *tokens.encode(instance.tool_call), tokens.CALL_END, tokens.IM_END]
+            else:
+                wanted = [*lessons.text[instance.answer], tokens.TEXT_END]
+            right["outside" if instance.kind == "outside" else "known"].append(said[:N_TEXT] == wanted[:N_TEXT])
+    return {f"{name}_{key}": round(sum(values) / len(values), 4) for key, values in right.items()}
+
+
 def train_joint() -> None:
     prepare(4)
     model = Assistant().to(device())
@@ -111,7 +153,10 @@ def train_joint() -> None:
         told = {f"{name}_{key}": value for key, value in figures.items() if key in ("text", "text_right", "codes_right")}
         return text + 2 * audio + 0.15 * letters, told | {"ctc": letters.detach()}
 
-    run.go(loss_of)
+    def look(step: int) -> None:
+        store.log("joint-test", step=step, **understood(model, "unseen", lessons), **understood(model, "speaker", lessons))
+
+    run.go(loss_of, look=look, look_every=250)
 
 
 def load(stage: str = "joint") -> Assistant:
