@@ -6,6 +6,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::device::Direction;
+
 /// What went wrong, with which file or device, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -145,6 +147,42 @@ pub enum Error {
     WavFull {
         /// The file being written; it is valid as it stands.
         path: PathBuf,
+    },
+
+    /// No sound server answers and there is no other way to the hardware.
+    #[error("no sound server: {why}; start PipeWire or PulseAudio, or choose the ALSA backend")]
+    NoSoundServer {
+        /// What was tried and how it failed.
+        why: String,
+    },
+
+    /// The device that was asked for by name is not there.
+    #[error("{direction} {name:?}: there is no such device; plug it in, or choose one of: {known}")]
+    DeviceMissing {
+        /// Microphone or loudspeaker.
+        direction: Direction,
+        /// The name asked for.
+        name: String,
+        /// The names that exist, separated by commas.
+        known: String,
+    },
+
+    /// There is no device of this kind at all.
+    #[error("there is no {direction}; plug one in, or check that the session may use it")]
+    NoDevice {
+        /// Microphone or loudspeaker.
+        direction: Direction,
+    },
+
+    /// The device is there and does not open.
+    #[error("{direction} {name:?}: does not open ({why}); check that no other program holds it")]
+    DeviceRefused {
+        /// Microphone or loudspeaker.
+        direction: Direction,
+        /// The device's name.
+        name: String,
+        /// What the audio system says.
+        why: String,
     },
 
     /// No resampler exists between these two rates.

@@ -82,11 +82,7 @@ impl StreamResampler {
             return Err(refused("a block needs at least one sample".into()));
         }
         if from == to {
-            return Ok(StreamResampler {
-                fft: None,
-                input_block: least_block,
-                output_block: least_block,
-            });
+            return Ok(StreamResampler { fft: None, input_block: least_block, output_block: least_block });
         }
         let fft = Fft::new_custom(
             from as usize,
@@ -99,11 +95,7 @@ impl StreamResampler {
         )
         .map_err(|error| refused(error.to_string()))?;
         let (input_block, output_block) = (fft.input_frames_next(), fft.output_frames_next());
-        Ok(StreamResampler {
-            fft: Some(fft),
-            input_block,
-            output_block,
-        })
+        Ok(StreamResampler { fft: Some(fft), input_block, output_block })
     }
 
     /// Samples that each call takes.
@@ -126,20 +118,13 @@ impl StreamResampler {
     /// # Panics
     /// When the slices are not of [`input_block`](Self::input_block) and [`output_block`](Self::output_block) samples.
     pub fn process(&mut self, input: &[f32], output: &mut [f32]) {
-        assert_eq!(
-            (input.len(), output.len()),
-            (self.input_block, self.output_block),
-            "block sizes are fixed"
-        );
+        assert_eq!((input.len(), output.len()), (self.input_block, self.output_block), "block sizes are fixed");
         let Some(fft) = &mut self.fft else {
             output.copy_from_slice(input);
             return;
         };
         let frames = output.len();
-        let done = match (
-            InterleavedSlice::new(input, 1, input.len()),
-            InterleavedSlice::new_mut(output, 1, frames),
-        ) {
+        let done = match (InterleavedSlice::new(input, 1, input.len()), InterleavedSlice::new_mut(output, 1, frames)) {
             (Ok(from), Ok(mut to)) => fft.process_into_buffer(&from, &mut to, None).is_ok(),
             _ => false,
         };

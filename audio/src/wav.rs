@@ -48,11 +48,7 @@ impl Clip {
             return Ok(self);
         }
         let samples = resample::resample(&self.samples, self.sample_rate, rate)?;
-        Ok(Clip {
-            samples,
-            sample_rate: rate,
-            ..self
-        })
+        Ok(Clip { samples, sample_rate: rate, ..self })
     }
 }
 
@@ -67,10 +63,7 @@ pub fn read_wav(path: impl AsRef<Path>, longest: Duration) -> Result<Clip> {
     let path = path.as_ref();
     let unreadable = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => Error::WavMissing { path: path.into() },
-        _ => Error::WavUnreadable {
-            path: path.into(),
-            source,
-        },
+        _ => Error::WavUnreadable { path: path.into(), source },
     };
     let file = File::open(path).map_err(unreadable)?;
     if file.metadata().map_err(unreadable)?.is_dir() {
@@ -93,9 +86,7 @@ pub fn read_wav_from(source: impl Read, name: impl AsRef<Path>, longest: Duratio
     let samples = match header.encoding {
         Encoding::Pcm { bits } => {
             let scale = 1.0 / (1u64 << (bits - 1)) as f32;
-            samples(&mut tape, &header, path, most, longest, |value: i32| {
-                value as f32 * scale
-            })?
+            samples(&mut tape, &header, path, most, longest, |value: i32| value as f32 * scale)?
         }
         Encoding::Float => samples(&mut tape, &header, path, most, longest, |value: f32| value)?,
     };
@@ -105,26 +96,13 @@ pub fn read_wav_from(source: impl Read, name: impl AsRef<Path>, longest: Duratio
         return Err(Error::WavEmpty { path: path.into() });
     }
     if seconds < SHORTEST.as_secs_f64() {
-        return Err(Error::WavTooShort {
-            path: path.into(),
-            seconds,
-            least: SHORTEST.as_secs_f64(),
-        });
+        return Err(Error::WavTooShort { path: path.into(), seconds, least: SHORTEST.as_secs_f64() });
     }
-    let peak = samples
-        .iter()
-        .fold(0.0f32, |peak, sample| peak.max(sample.abs()));
+    let peak = samples.iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
     if peak < SILENCE_PEAK {
-        return Err(Error::WavSilent {
-            path: path.into(),
-            peak,
-        });
+        return Err(Error::WavSilent { path: path.into(), peak });
     }
-    Ok(Clip {
-        samples,
-        sample_rate: header.sample_rate,
-        source_channels: header.channels,
-    })
+    Ok(Clip { samples, sample_rate: header.sample_rate, source_channels: header.channels })
 }
 
 /// Decodes and downmixes the data chunk that `tape` stands before.
@@ -138,17 +116,10 @@ fn samples<S: hound::Sample>(
 ) -> Result<Vec<f32>> {
     let began = tape.bytes;
     let failed = |error: hound::Error| match error {
-        hound::Error::IoError(source) => Error::WavUnreadable {
-            path: path.into(),
-            source,
-        },
-        other => Error::WavMalformed {
-            path: path.into(),
-            why: other.to_string(),
-        },
+        hound::Error::IoError(source) => Error::WavUnreadable { path: path.into(), source },
+        other => Error::WavMalformed { path: path.into(), why: other.to_string() },
     };
-    let mut decoder =
-        hound::WavReader::new(Cursor::new(header.canonical()).chain(&mut *tape)).map_err(failed)?;
+    let mut decoder = hound::WavReader::new(Cursor::new(header.canonical()).chain(&mut *tape)).map_err(failed)?;
 
     let channels = usize::from(header.channels);
     let mut mono = Vec::with_capacity(header.sample_rate as usize);
@@ -163,19 +134,13 @@ fn samples<S: hound::Sample>(
             }
         };
         if !value.is_finite() {
-            return Err(Error::WavNotFinite {
-                path: path.into(),
-                frame: mono.len() as u64,
-            });
+            return Err(Error::WavNotFinite { path: path.into(), frame: mono.len() as u64 });
         }
         sum += f64::from(value.clamp(-1.0, 1.0));
         filled += 1;
         if filled == channels {
             if mono.len() as u64 >= most {
-                return Err(Error::WavTooLong {
-                    path: path.into(),
-                    most: longest.as_secs_f64(),
-                });
+                return Err(Error::WavTooLong { path: path.into(), most: longest.as_secs_f64() });
             }
             mono.push((sum / channels as f64) as f32);
             (sum, filled) = (0.0, 0);
@@ -187,11 +152,9 @@ fn samples<S: hound::Sample>(
         (None, _) => Ok(mono),
         // The end of a stream whose length nobody knew; a last incomplete frame is dropped with it.
         (Some(_), None) if tape.ended => Ok(mono),
-        (Some(_), Some(promised)) if tape.ended => Err(Error::WavTruncated {
-            path: path.into(),
-            promised,
-            found: tape.bytes - began,
-        }),
+        (Some(_), Some(promised)) if tape.ended => {
+            Err(Error::WavTruncated { path: path.into(), promised, found: tape.bytes - began })
+        }
         (Some(error), _) => Err(failed(error)),
     }
 }
@@ -206,11 +169,7 @@ struct Tape<R> {
 
 impl<R: Read> Tape<R> {
     fn new(source: R) -> Self {
-        Tape {
-            source: BufReader::new(source),
-            bytes: 0,
-            ended: false,
-        }
+        Tape { source: BufReader::new(source), bytes: 0, ended: false }
     }
 }
 

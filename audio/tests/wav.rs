@@ -35,8 +35,7 @@ impl Kind {
             Kind::Extensible(_, valid) => valid,
         };
         let scale = (1i64 << (valid - 1)) as f64;
-        let steps =
-            ((f64::from(value) * scale).round() as i64).clamp(-scale as i64, scale as i64 - 1);
+        let steps = ((f64::from(value) * scale).round() as i64).clamp(-scale as i64, scale as i64 - 1);
         let aligned = steps << (self.container() - valid);
         let bytes = match self.container() {
             8 => vec![(aligned + 128) as u8],
@@ -90,17 +89,11 @@ fn riff(chunks: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn data(kind: Kind, samples: impl IntoIterator<Item = f32>) -> Vec<u8> {
-    samples
-        .into_iter()
-        .flat_map(|sample| kind.store(sample).0)
-        .collect()
+    samples.into_iter().flat_map(|sample| kind.store(sample).0).collect()
 }
 
 fn wav(kind: Kind, channels: u16, rate: u32, samples: impl IntoIterator<Item = f32>) -> Vec<u8> {
-    riff(&[
-        chunk(b"fmt ", &format(kind, channels, rate)),
-        chunk(b"data", &data(kind, samples)),
-    ])
+    riff(&[chunk(b"fmt ", &format(kind, channels, rate)), chunk(b"data", &data(kind, samples))])
 }
 
 /// A tone whose value is different in every channel.
@@ -141,10 +134,7 @@ impl Drop for Folder {
 fn refused(bytes: &[u8]) -> Error {
     let error = read(bytes).expect_err("this file must be refused");
     let line = error.to_string();
-    assert!(
-        line.starts_with("test.wav: ") && !line.contains('\n') && line.contains("; "),
-        "{line}"
-    );
+    assert!(line.starts_with("test.wav: ") && !line.contains('\n') && line.contains("; "), "{line}");
     error
 }
 
@@ -167,8 +157,7 @@ fn every_kind_channel_count_and_rate_gives_the_same_tone() {
         for channels in 1..=8 {
             for rate in [8_000, 22_050, 44_100, 192_000] {
                 let frames = rate as usize / 8;
-                let clip = read(&wav(kind, channels, rate, tone(channels, rate, frames)))
-                    .expect("a readable file");
+                let clip = read(&wav(kind, channels, rate, tone(channels, rate, frames))).expect("a readable file");
                 assert_eq!((clip.samples.len(), clip.sample_rate), (frames, rate));
                 assert_eq!(clip.source_channels, channels);
                 let (_, step) = kind.store(0.0);
@@ -176,10 +165,7 @@ fn every_kind_channel_count_and_rate_gives_the_same_tone() {
                 for (frame, values) in tones.chunks(usize::from(channels)).enumerate() {
                     let mean = values.iter().sum::<f32>() / f32::from(channels);
                     let error = (clip.samples[frame] - mean).abs();
-                    assert!(
-                        error <= step + 1e-6,
-                        "{kind:?} x{channels} {rate} Hz, frame {frame}: {error}"
-                    );
+                    assert!(error <= step + 1e-6, "{kind:?} x{channels} {rate} Hz, frame {frame}: {error}");
                 }
             }
         }
@@ -188,20 +174,9 @@ fn every_kind_channel_count_and_rate_gives_the_same_tone() {
 
 #[test]
 fn full_scale_is_one_in_every_kind() {
-    for kind in [
-        Kind::Pcm(8),
-        Kind::Pcm(16),
-        Kind::Pcm(24),
-        Kind::Pcm(32),
-        Kind::Float,
-    ] {
-        let clip = read(&wav(
-            kind,
-            1,
-            8_000,
-            (0..1_000).map(|n| if n % 2 == 0 { -1.0 } else { 1.0 }),
-        ))
-        .expect("readable");
+    for kind in [Kind::Pcm(8), Kind::Pcm(16), Kind::Pcm(24), Kind::Pcm(32), Kind::Float] {
+        let clip =
+            read(&wav(kind, 1, 8_000, (0..1_000).map(|n| if n % 2 == 0 { -1.0 } else { 1.0 }))).expect("readable");
         assert_eq!(clip.samples[0], -1.0, "{kind:?}");
         assert!(clip.samples[1] > 0.99 && clip.samples[1] <= 1.0, "{kind:?}");
     }
@@ -209,13 +184,8 @@ fn full_scale_is_one_in_every_kind() {
 
 #[test]
 fn float_beyond_full_scale_is_clipped() {
-    let clip = read(&wav(
-        Kind::Float,
-        1,
-        8_000,
-        (0..1_000).map(|n| if n % 2 == 0 { -3.0 } else { 1e30 }),
-    ))
-    .expect("readable");
+    let clip =
+        read(&wav(Kind::Float, 1, 8_000, (0..1_000).map(|n| if n % 2 == 0 { -3.0 } else { 1e30 }))).expect("readable");
     assert_eq!(&clip.samples[..2], &[-1.0, 1.0]);
 }
 
@@ -248,13 +218,7 @@ fn a_length_that_the_writer_could_not_know_means_until_the_end() {
 
 #[test]
 fn what_is_not_wav_is_said_not_to_be() {
-    for bytes in [
-        &b""[..],
-        b"RI",
-        b"What is the capital of France?\n",
-        b"ID3\x04\0\0\0\0",
-        b"RIFF\x10\0\0\0AVI LIST",
-    ] {
+    for bytes in [&b""[..], b"RI", b"What is the capital of France?\n", b"ID3\x04\0\0\0\0", b"RIFF\x10\0\0\0AVI LIST"] {
         let error = refused(bytes);
         match (&error, bytes) {
             (Error::NotWav { .. }, _) => {}
@@ -273,11 +237,7 @@ fn a_file_cut_off_anywhere_is_an_error_at_every_byte() {
             Error::WavHeaderTruncated { bytes, .. } if length < header => {
                 assert_eq!(bytes, length as u64)
             }
-            Error::WavTruncated {
-                promised: 3_600,
-                found,
-                ..
-            } if length >= header => {
+            Error::WavTruncated { promised: 3_600, found, .. } if length >= header => {
                 assert_eq!(found, (length - header) as u64);
             }
             error => panic!("{length} bytes: {error}"),
@@ -304,24 +264,8 @@ fn silence_is_refused_and_a_whisper_is_not() {
         assert!(matches!(error, Error::WavSilent { .. }), "{error}");
     }
     let step = 1.0 / 32_768.0;
-    assert!(
-        read(&wav(
-            Kind::Pcm(16),
-            1,
-            8_000,
-            tone(1, 8_000, 8_000).map(|v| v * 3.0 * step)
-        ))
-        .is_err()
-    );
-    assert!(
-        read(&wav(
-            Kind::Pcm(16),
-            1,
-            8_000,
-            tone(1, 8_000, 8_000).map(|v| v * 8.0 * step)
-        ))
-        .is_ok()
-    );
+    assert!(read(&wav(Kind::Pcm(16), 1, 8_000, tone(1, 8_000, 8_000).map(|v| v * 3.0 * step))).is_err());
+    assert!(read(&wav(Kind::Pcm(16), 1, 8_000, tone(1, 8_000, 8_000).map(|v| v * 8.0 * step))).is_ok());
 }
 
 #[test]
@@ -385,17 +329,11 @@ fn claimed_sizes_cost_nothing() {
 
     let mut huge_chunk = riff(&[chunk(b"LIST", &[0; 100])]);
     huge_chunk[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
-    assert!(matches!(
-        refused(&huge_chunk),
-        Error::WavHeaderTruncated { .. }
-    ));
+    assert!(matches!(refused(&huge_chunk), Error::WavHeaderTruncated { .. }));
 
     let mut huge_format = wav(Kind::Pcm(16), 1, 16_000, tone(1, 16_000, 4_000));
     huge_format[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
-    assert!(matches!(
-        refused(&huge_format),
-        Error::WavHeaderTruncated { .. }
-    ));
+    assert!(matches!(refused(&huge_format), Error::WavHeaderTruncated { .. }));
 
     // Metadata without end, from something that never closes.
     let mut header = riff(&[]);
@@ -419,11 +357,7 @@ fn random_damage_is_an_error_or_a_clip_and_never_a_panic() {
         let mut bytes = whole[..whole.len() - random() % 64].to_vec();
         for _ in 0..1 + random() % 4 {
             // Most of the damage goes where the lengths and formats are.
-            let at = if random() % 8 == 0 {
-                random() % bytes.len()
-            } else {
-                random() % 68
-            };
+            let at = if random() % 8 == 0 { random() % bytes.len() } else { random() % 68 };
             bytes[at] = random() as u8;
         }
         if let Ok(clip) = read_wav_from(&bytes[..], "damaged", MINUTE) {
@@ -449,16 +383,8 @@ fn a_failing_source_is_not_taken_for_a_short_one() {
     let header = wav(Kind::Pcm(16), 1, 16_000, tone(1, 16_000, 4_000))[..44].to_vec();
     for good in [3, 20, 44, 200] {
         let start = io::Cursor::new(header[..good.min(44)].to_vec());
-        let error = read_wav_from(
-            start.chain(Failing(good.saturating_sub(44))),
-            "fd 7",
-            MINUTE,
-        )
-        .expect_err("refused");
-        assert!(
-            matches!(error, Error::WavUnreadable { .. }),
-            "{good}: {error}"
-        );
+        let error = read_wav_from(start.chain(Failing(good.saturating_sub(44))), "fd 7", MINUTE).expect_err("refused");
+        assert!(matches!(error, Error::WavUnreadable { .. }), "{good}: {error}");
         assert!(error.to_string().contains("the disk broke"), "{error}");
     }
 }
@@ -493,10 +419,7 @@ fn paths_that_lead_nowhere() {
     let text = folder.file("text.wav");
     fs::write(&text, "not a sound").expect("written");
     let error = read_wav(&text, MINUTE).expect_err("refused");
-    assert!(
-        error.to_string().starts_with(text.to_str().expect("utf-8")),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with(text.to_str().expect("utf-8")), "{error}");
     let error = read_wav(text.join("inside.wav"), MINUTE).expect_err("refused");
     assert!(matches!(error, Error::WavUnreadable { .. }), "{error}");
 }
@@ -515,8 +438,7 @@ fn a_growing_file_is_whole_after_every_block() {
         sink.write(block).expect("written");
         written += block.len();
         // A copy is what an interruption would leave.
-        let clip =
-            read_wav_from(&fs::read(&path).expect("read")[..], "copy", MINUTE).expect("whole");
+        let clip = read_wav_from(&fs::read(&path).expect("read")[..], "copy", MINUTE).expect("whole");
         assert_eq!((clip.samples.len(), clip.sample_rate), (written, 24_000));
         for (got, wanted) in clip.samples.iter().zip(&samples) {
             assert!((got - wanted).abs() <= 0.5 / 32_768.0 + 1e-9);
@@ -525,10 +447,7 @@ fn a_growing_file_is_whole_after_every_block() {
     assert_eq!(sink.samples_written(), 24_000);
     // A process that dies does not run destructors.
     std::mem::forget(sink);
-    assert_eq!(
-        read_wav(&path, MINUTE).expect("whole").samples.len(),
-        24_000
-    );
+    assert_eq!(read_wav(&path, MINUTE).expect("whole").samples.len(), 24_000);
 
     let mut sink = WavSink::create(&path, 48_000).expect("replaced");
     sink.write(&samples).expect("written");
@@ -539,18 +458,10 @@ fn a_growing_file_is_whole_after_every_block() {
 #[test]
 fn targets_that_cannot_be_written() {
     let folder = Folder::new("targets");
-    let targets = [
-        folder.file("absent/answer.wav"),
-        folder.0.clone(),
-        "/proc/version".into(),
-        "/dev/full".into(),
-    ];
+    let targets = [folder.file("absent/answer.wav"), folder.0.clone(), "/proc/version".into(), "/dev/full".into()];
     for path in targets {
         let error = WavSink::create(&path, 24_000).err().expect("refused");
         assert!(matches!(error, Error::WavUnwritable { .. }), "{error}");
-        assert!(
-            error.to_string().starts_with(path.to_str().expect("utf-8")),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with(path.to_str().expect("utf-8")), "{error}");
     }
 }

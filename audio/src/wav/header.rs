@@ -15,8 +15,7 @@ use crate::resample::{HIGHEST_RATE, LOWEST_RATE};
 const MOST_METADATA: u64 = 16 << 20;
 
 /// Programs that write to a pipe cannot know the length; they leave 2 GiB or 4 GiB, less a header's worth.
-const PLACEHOLDERS: [std::ops::RangeInclusive<u32>; 2] =
-    [0x7fff_0000..=0x7fff_ffff, 0xffff_0000..=0xffff_ffff];
+const PLACEHOLDERS: [std::ops::RangeInclusive<u32>; 2] = [0x7fff_0000..=0x7fff_ffff, 0xffff_0000..=0xffff_ffff];
 
 const TAG_PCM: u16 = 1;
 const TAG_FLOAT: u16 = 3;
@@ -61,11 +60,7 @@ impl Header {
             Some(bytes) => bytes as u32,
             None => u32::MAX / frame * frame,
         };
-        let tag = if self.encoding == Encoding::Float {
-            TAG_FLOAT
-        } else {
-            TAG_PCM
-        };
+        let tag = if self.encoding == Encoding::Float { TAG_FLOAT } else { TAG_PCM };
         let mut bytes = Vec::with_capacity(44);
         bytes.extend(b"RIFF");
         bytes.extend(data.saturating_add(36).to_le_bytes());
@@ -86,36 +81,19 @@ impl Header {
 /// Reads up to the first sample.
 pub(super) fn read<R: Read>(tape: &mut Tape<R>, path: &Path) -> Result<Header> {
     let mut riff = [0u8; 12];
-    let found = fill(tape, &mut riff).map_err(|source| Error::WavUnreadable {
-        path: path.into(),
-        source,
-    })?;
-    let not_wav = |why| {
-        Err(Error::NotWav {
-            path: path.into(),
-            why,
-        })
-    };
+    let found = fill(tape, &mut riff).map_err(|source| Error::WavUnreadable { path: path.into(), source })?;
+    let not_wav = |why| Err(Error::NotWav { path: path.into(), why });
     match &riff[..found.min(4)] {
         [] => return not_wav("it is empty"),
         b"RIFF" => {}
         b"RF64" | b"RIFX" | b"BW64" => {
-            let what = format!(
-                "a WAV file of the kind {}",
-                String::from_utf8_lossy(&riff[..4])
-            );
-            return Err(Error::WavUnsupported {
-                path: path.into(),
-                what,
-            });
+            let what = format!("a WAV file of the kind {}", String::from_utf8_lossy(&riff[..4]));
+            return Err(Error::WavUnsupported { path: path.into(), what });
         }
         _ => return not_wav("it does not begin with RIFF"),
     }
     if found < riff.len() {
-        return Err(Error::WavHeaderTruncated {
-            path: path.into(),
-            bytes: tape.bytes,
-        });
+        return Err(Error::WavHeaderTruncated { path: path.into(), bytes: tape.bytes });
     }
     if &riff[8..] != b"WAVE" {
         return not_wav("it is RIFF of another kind");
@@ -129,18 +107,12 @@ pub(super) fn read<R: Read>(tape: &mut Tape<R>, path: &Path) -> Result<Header> {
         match &chunk[..4] {
             b"fmt " => header = Some(format(tape, length, path)?),
             b"data" => {
-                let malformed = |why: String| Error::WavMalformed {
-                    path: path.into(),
-                    why,
-                };
-                let mut header = header
-                    .ok_or_else(|| malformed("its samples come before their format".into()))?;
+                let malformed = |why: String| Error::WavMalformed { path: path.into(), why };
+                let mut header = header.ok_or_else(|| malformed("its samples come before their format".into()))?;
                 let frame = u32::from(header.frame_bytes());
                 if !PLACEHOLDERS.iter().any(|range| range.contains(&length)) {
                     if length % frame != 0 {
-                        return Err(malformed(format!(
-                            "{length} bytes of samples are no multiple of {frame}"
-                        )));
+                        return Err(malformed(format!("{length} bytes of samples are no multiple of {frame}")));
                     }
                     header.data_bytes = Some(u64::from(length));
                 }
@@ -153,25 +125,15 @@ pub(super) fn read<R: Read>(tape: &mut Tape<R>, path: &Path) -> Result<Header> {
 
 /// Reads a `fmt ` chunk of `length` bytes, with the byte that pads it.
 fn format<R: Read>(tape: &mut Tape<R>, length: u32, path: &Path) -> Result<Header> {
-    let malformed = |why: String| Error::WavMalformed {
-        path: path.into(),
-        why,
-    };
-    let unsupported = |what: String| Error::WavUnsupported {
-        path: path.into(),
-        what,
-    };
+    let malformed = |why: String| Error::WavMalformed { path: path.into(), why };
+    let unsupported = |what: String| Error::WavUnsupported { path: path.into(), what };
     if length < 16 {
         return Err(malformed(format!("a format of {length} bytes")));
     }
     let mut body = [0u8; 40];
     let known = body.len().min(length as usize);
     take(tape, &mut body[..known], path)?;
-    skip_bytes(
-        tape,
-        u64::from(length) - known as u64 + u64::from(length % 2),
-        path,
-    )?;
+    skip_bytes(tape, u64::from(length) - known as u64 + u64::from(length % 2), path)?;
 
     let u16_at = |at: usize| u16::from_le_bytes([body[at], body[at + 1]]);
     let (mut tag, channels, frame_bytes, bits) = (u16_at(0), u16_at(2), u16_at(12), u16_at(14));
@@ -182,11 +144,7 @@ fn format<R: Read>(tape: &mut Tape<R>, length: u32, path: &Path) -> Result<Heade
         }
         // A sub-format is the old tag followed by a constant.
         const FAMILY: [u8; 14] = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71];
-        tag = if body[26..40] == FAMILY {
-            u16_at(24)
-        } else {
-            TAG_EXTENSIBLE
-        };
+        tag = if body[26..40] == FAMILY { u16_at(24) } else { TAG_EXTENSIBLE };
     }
 
     if !(1..=8).contains(&channels) {
@@ -195,34 +153,20 @@ fn format<R: Read>(tape: &mut Tape<R>, length: u32, path: &Path) -> Result<Heade
     if !(LOWEST_RATE..=HIGHEST_RATE).contains(&sample_rate) {
         return Err(unsupported(format!("a sample rate of {sample_rate} Hz")));
     }
-    if frame_bytes % channels != 0
-        || u32::from(bits) > u32::from(frame_bytes / channels) * 8
-        || bits == 0
-    {
-        return Err(malformed(format!(
-            "{channels} channels of {bits} bits in {frame_bytes} bytes"
-        )));
+    if frame_bytes % channels != 0 || u32::from(bits) > u32::from(frame_bytes / channels) * 8 || bits == 0 {
+        return Err(malformed(format!("{channels} channels of {bits} bits in {frame_bytes} bytes")));
     }
     let container = u32::from(frame_bytes / channels) * 8;
     let encoding = match (tag, container) {
-        (TAG_PCM, 8 | 16 | 24 | 32) => Encoding::Pcm {
-            bits: container as u16,
-        },
+        (TAG_PCM, 8 | 16 | 24 | 32) => Encoding::Pcm { bits: container as u16 },
         (TAG_FLOAT, 32) => Encoding::Float,
         (TAG_PCM, _) => return Err(unsupported(format!("{container}-bit PCM"))),
         (TAG_FLOAT, _) => return Err(unsupported(format!("{container}-bit float"))),
         _ => {
-            return Err(unsupported(format!(
-                "compressed audio (format tag {tag:#06x})"
-            )));
+            return Err(unsupported(format!("compressed audio (format tag {tag:#06x})")));
         }
     };
-    Ok(Header {
-        encoding,
-        channels,
-        sample_rate,
-        data_bytes: None,
-    })
+    Ok(Header { encoding, channels, sample_rate, data_bytes: None })
 }
 
 /// Skips a chunk of `length` bytes and the byte that pads it to an even size.
@@ -235,31 +179,15 @@ fn skip_bytes<R: Read>(tape: &mut Tape<R>, count: u64, path: &Path) -> Result<()
         // A length beyond the end is a cut-off or overwritten file far more often than real metadata.
         let rest = io::copy(&mut tape.by_ref().take(MOST_METADATA), &mut io::sink());
         return match rest {
-            Ok(read) if read < MOST_METADATA => Err(Error::WavHeaderTruncated {
-                path: path.into(),
-                bytes: tape.bytes,
-            }),
-            Ok(_) => Err(Error::WavMalformed {
-                path: path.into(),
-                why: "16 MiB without a sample".into(),
-            }),
-            Err(source) => Err(Error::WavUnreadable {
-                path: path.into(),
-                source,
-            }),
+            Ok(read) if read < MOST_METADATA => Err(Error::WavHeaderTruncated { path: path.into(), bytes: tape.bytes }),
+            Ok(_) => Err(Error::WavMalformed { path: path.into(), why: "16 MiB without a sample".into() }),
+            Err(source) => Err(Error::WavUnreadable { path: path.into(), source }),
         };
     }
-    let skipped = io::copy(&mut tape.by_ref().take(count), &mut io::sink()).map_err(|source| {
-        Error::WavUnreadable {
-            path: path.into(),
-            source,
-        }
-    })?;
+    let skipped = io::copy(&mut tape.by_ref().take(count), &mut io::sink())
+        .map_err(|source| Error::WavUnreadable { path: path.into(), source })?;
     if skipped < count {
-        return Err(Error::WavHeaderTruncated {
-            path: path.into(),
-            bytes: tape.bytes,
-        });
+        return Err(Error::WavHeaderTruncated { path: path.into(), bytes: tape.bytes });
     }
     Ok(())
 }
@@ -268,14 +196,8 @@ fn skip_bytes<R: Read>(tape: &mut Tape<R>, count: u64, path: &Path) -> Result<()
 fn take<R: Read>(tape: &mut Tape<R>, buffer: &mut [u8], path: &Path) -> Result<()> {
     match fill(tape, buffer) {
         Ok(found) if found == buffer.len() => Ok(()),
-        Ok(_) => Err(Error::WavHeaderTruncated {
-            path: path.into(),
-            bytes: tape.bytes,
-        }),
-        Err(source) => Err(Error::WavUnreadable {
-            path: path.into(),
-            source,
-        }),
+        Ok(_) => Err(Error::WavHeaderTruncated { path: path.into(), bytes: tape.bytes }),
+        Err(source) => Err(Error::WavUnreadable { path: path.into(), source }),
     }
 }
 

@@ -27,22 +27,14 @@ impl WavSink {
     /// is a pipe, whose header cannot be brought up to date.
     pub fn create(path: impl AsRef<Path>, sample_rate: u32) -> Result<WavSink> {
         let path = path.as_ref().to_path_buf();
-        let spec = hound::WavSpec {
-            channels: 1,
-            sample_rate,
-            bits_per_sample: 16,
-            sample_format: hound::SampleFormat::Int,
-        };
+        let spec =
+            hound::WavSpec { channels: 1, sample_rate, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
         let writer = File::create(&path)
             .map_err(hound::Error::IoError)
             .and_then(|file| hound::WavWriter::new(BufWriter::new(file), spec))
             .and_then(|mut writer| writer.flush().map(|()| writer));
         match writer {
-            Ok(writer) => Ok(WavSink {
-                writer,
-                path,
-                written: 0,
-            }),
+            Ok(writer) => Ok(WavSink { writer, path, written: 0 }),
             Err(error) => Err(unwritable(&path, error)),
         }
     }
@@ -56,9 +48,7 @@ impl WavSink {
     /// then keeps what came before.
     pub fn write(&mut self, samples: &[f32]) -> Result<()> {
         if self.written + samples.len() as u64 > MOST_SAMPLES {
-            return Err(Error::WavFull {
-                path: self.path.clone(),
-            });
+            return Err(Error::WavFull { path: self.path.clone() });
         }
         let mut block = || {
             for &sample in samples {
@@ -82,9 +72,7 @@ impl WavSink {
     /// [`Error::WavUnwritable`] when the medium refuses the last bytes.
     pub fn finish(self) -> Result<()> {
         let path = self.path;
-        self.writer
-            .finalize()
-            .map_err(|error| unwritable(&path, error))
+        self.writer.finalize().map_err(|error| unwritable(&path, error))
     }
 }
 
@@ -99,10 +87,7 @@ fn unwritable(path: &Path, error: hound::Error) -> Error {
         hound::Error::IoError(source) => source,
         other => std::io::Error::other(other),
     };
-    Error::WavUnwritable {
-        path: path.into(),
-        source,
-    }
+    Error::WavUnwritable { path: path.into(), source }
 }
 
 #[cfg(test)]

@@ -1,0 +1,256 @@
+//! Two devices, two clocks: brings what was played onto the clock of what is recorded.
+//!
+//! A loudspeaker and a microphone that both claim 48 kHz differ by up to some hundred parts in a million, which moves
+//! an echo by a millisecond every few seconds and defeats a canceller that has learnt where it is. A [`Follower`]
+//! reads the loudspeaker's reference through a resampler whose ratio is steered so that the distance between the two
+//! streams stays the same.
+
+use audioadapter_buffers::direct::InterleavedSlice;
+use ringbuf::HeapCons;
+use ringbuf::traits::{Consumer as _, Observer as _};
+use rubato::{
+    Adjustable, Async, FixedAsync, Resampler, SincInterpolationParameters, SincInterpolationType, WindowFunction,
+};
+
+use crate::error::{Error, Result};
+use crate::playback::Reference;
+use crate::resample::{HIGHEST_RATE, LOWEST_RATE};
+
+/// The distance that is kept at first, seconds: a frame to read, a callback to wait for, and a little.
+///
+/// No more, because the reference must not come later than its echo.
+const NEAREST: f64 = 0.024;
+/// What is added when a callback was later than that, and the most that is kept.
+const RETREAT: f64 = 0.002;
+const FARTHEST: f64 = 0.040;
+/// Farther away than this is not drift but an interruption; the streams are joined anew.
+const LOST: f64 = 0.060;
+/// No crystal is off by more than this.
+const MOST_DRIFT: f64 = 2e-3;
+/// Time constant of the smoothing of what is measured, seconds: callbacks come when the scheduler pleases.
+const SMOOTHING: f64 = 0.5;
+/// Strength of the correction, 1/s: an error is halved in some four seconds.
+const GAIN: f64 = 0.16;
+
+/// Steers a ratio by a distance: proportional for what is off now, integral for the drift that stays.
+#[derive(Debug, Default)]
+struct Steering {
+    smooth: Option<f64>,
+    integral: f64,
+}
+
+impl Steering {
+    /// Takes the distance's error in seconds, measured every `step` seconds; gives the relative speed to read at.
+    fn update(&mut self, error: f64, step: f64) -> f64 {
+        let smooth = self.smooth.map_or(error, |smooth| smooth + (error - smooth) * (step / SMOOTHING).min(1.0));
+        self.smooth = Some(smooth);
+        // Critically damped.
+        self.integral = (self.integral + smooth * step * GAIN * GAIN / 4.0).clamp(-MOST_DRIFT, MOST_DRIFT);
+        (GAIN * smooth + self.integral).clamp(-MOST_DRIFT, MOST_DRIFT)
+    }
+}
+
+/// Reads a [`Reference`] at the pace of a recording.
+pub struct Follower {
+    resampler: Async<f32>,
+    /// Output samples per input sample without drift.
+    ratio: f64,
+    input: Vec<f32>,
+    frame: usize,
+    step: f64,
+    steering: Steering,
+    target: f64,
+    joined: bool,
+    joins: u64,
+    /// Input samples that were due when they were not there, to be passed over when they are.
+    owed: usize,
+    starved: u64,
+}
+
+impl Follower {
+    /// Gives frames of `frame` samples at `to` Hz from a reference at `from` Hz.
+    ///
+    /// # Errors
+    /// [`Error::Resample`] when a rate is out of range or the frame is empty.
+    pub fn new(from: u32, to: u32, frame: usize) -> Result<Follower> {
+        let refused = |why: String| Error::Resample { from, to, why };
+        if ![from, to].iter().all(|rate| (LOWEST_RATE..=HIGHEST_RATE).contains(rate)) {
+            return Err(refused("a rate is out of range".into()));
+        }
+        let parameters = SincInterpolationParameters {
+            sinc_len: 64,
+            f_cutoff: None,
+            interpolation: SincInterpolationType::Linear,
+            oversampling_factor: 128,
+            window: WindowFunction::BlackmanHarris2,
+        };
+        let ratio = f64::from(to) / f64::from(from);
+        let most = 1.0 + 2.0 * MOST_DRIFT;
+        let resampler = Async::new_sinc(ratio, most, &parameters, frame, 1, FixedAsync::Output)
+            .map_err(|error| refused(error.to_string()))?;
+        Ok(Follower {
+            ratio,
+            input: vec![0.0; resampler.input_frames_max()],
+            resampler,
+            frame,
+            step: frame as f64 / f64::from(to),
+            steering: Steering::default(),
+            target: NEAREST,
+            joined: false,
+            joins: 0,
+            owed: 0,
+            starved: 0,
+        })
+    }
+
+    /// Fills `frame` with what was played; silence while nothing is known. Allocates nothing.
+    ///
+    /// `recorded` is how much was recorded and not yet processed, in seconds
+    /// ([`Capture::backlog`](crate::capture::Capture::backlog)): both backlogs grow while this thread is late, and
+    /// only their difference is drift.
+    ///
+    /// # Panics
+    /// When `frame` is not as long as was agreed.
+    pub fn read(&mut self, reference: &mut Reference, recorded: f64, frame: &mut [f32]) {
+        let distance = reference.backlog() - recorded;
+        let rate = reference.sample_rate();
+        self.pull(&mut reference.ring, rate, distance, frame);
+    }
+
+    fn pull(&mut self, ring: &mut HeapCons<f32>, rate: u32, distance: f64, frame: &mut [f32]) {
+        assert_eq!(frame.len(), self.frame, "frame sizes are fixed");
+        frame.fill(0.0);
+        let error = distance - self.target - self.owed as f64 / f64::from(rate);
+        if !self.joined || error.abs() > LOST {
+            if error < 0.0 {
+                // Not enough was played yet.
+                self.joined = false;
+                return;
+            }
+            ring.skip((error * f64::from(rate)) as usize + self.owed);
+            self.owed = 0;
+            self.steering.smooth = None;
+            self.resampler.reset();
+            self.joined = true;
+            self.joins += 1;
+        } else {
+            let speed = 1.0 + self.steering.update(error, self.step);
+            // In range by construction; a refusal would leave the old ratio, which is as good.
+            let _ = self.resampler.set_resample_ratio(self.ratio / speed, true);
+        }
+        self.owed -= ring.skip(self.owed);
+        let needed = self.resampler.input_frames_next();
+        let Some(input) = self.input.get_mut(..needed) else {
+            return;
+        };
+        if ring.occupied_len() < needed {
+            // A late callback. To lose a frame hurts the canceller less than to shift all that follow.
+            self.owed += needed;
+            self.starved += 1;
+            self.target = (self.target + RETREAT).min(FARTHEST);
+            return;
+        }
+        ring.pop_slice(input);
+        if let (Ok(from), Ok(mut to)) =
+            (InterleavedSlice::new(&*input, 1, needed), InterleavedSlice::new_mut(frame, 1, self.frame))
+        {
+            let _ = self.resampler.process_into_buffer(&from, &mut to, None);
+        }
+    }
+
+    /// How much faster than the microphone's the loudspeaker's clock runs (1e-6 is one part in a million).
+    pub fn drift(&self) -> f64 {
+        self.steering.integral
+    }
+
+    /// Frames that were not there in time and were taken for silence.
+    pub fn starved(&self) -> u64 {
+        self.starved
+    }
+
+    /// How often the two streams had to be joined anew, the first time included.
+    pub fn joins(&self) -> u64 {
+        self.joins
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use assert_no_alloc::assert_no_alloc;
+    use ringbuf::HeapRb;
+    use ringbuf::traits::{Producer as _, Split as _};
+
+    /// A loudspeaker whose clock is off by `ppm`, whose callbacks carry 10 ms and come up to 4 ms late, and a
+    /// microphone that reads every 10 ms, up to 3 ms late. What it reads is a tone that tells how far it is delayed.
+    fn simulate(ppm: f64, seconds: f64) -> (Follower, Vec<f32>) {
+        let mut follower = Follower::new(48_000, 16_000, 160).expect("rates in range");
+        let (mut producer, mut ring) = HeapRb::new(48_000).split();
+        let rate = 48_000.0 * (1.0 + ppm * 1e-6);
+        let mut seed = 7u32;
+        let mut late = move |most: f64| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            most * f64::from(seed >> 8) / f64::from(1u32 << 24)
+        };
+        let (mut pushed, mut last_push) = (0u64, 0.0);
+        let mut next_push = 0.0;
+        let mut out = vec![];
+        for step in 0..(seconds * 100.0) as usize {
+            let due = step as f64 * 0.01;
+            let now = due + late(0.003);
+            while next_push <= now {
+                let block: Vec<f32> = (0..480)
+                    .map(|n| ((pushed + n) as f64 * 300.0 / 48_000.0 * std::f64::consts::TAU).sin() as f32)
+                    .collect();
+                producer.push_slice(&block);
+                pushed += 480;
+                last_push = next_push;
+                next_push = pushed as f64 / rate + late(0.004);
+            }
+            let distance = ring.occupied_len() as f64 / 48_000.0 + (now - last_push) - (now - due);
+            let mut frame = [0.0; 160];
+            assert_no_alloc(|| follower.pull(&mut ring, 48_000, distance, &mut frame));
+            out.extend_from_slice(&frame);
+        }
+        (follower, out)
+    }
+
+    /// Frequency of the last ten seconds, by its zero crossings.
+    fn frequency(samples: &[f32]) -> f64 {
+        let tail = &samples[samples.len() - 160_000..];
+        tail.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count() as f64 / 10.0
+    }
+
+    #[test]
+    fn drift_is_found_and_absorbed_without_a_gap() {
+        for ppm in [-500.0, -60.0, 0.0, 60.0, 500.0] {
+            let (follower, out) = simulate(ppm, 120.0);
+            assert_eq!(follower.joins(), 1, "{ppm} ppm");
+            assert!(follower.starved() < 8, "{ppm} ppm: {} frames starved", follower.starved());
+            assert!((follower.drift() * 1e6 - ppm).abs() < 60.0, "{ppm} ppm, found {}", follower.drift() * 1e6);
+            let begin = out.iter().position(|sample| *sample != 0.0).expect("sound") + 1_600;
+            let silent = out[begin..].windows(8).any(|window| window.iter().all(|sample| *sample == 0.0));
+            assert!(!silent, "{ppm} ppm: a gap");
+            // The tone that the loudspeaker really emits.
+            let wanted = 300.0 * (1.0 + ppm * 1e-6);
+            assert!((frequency(&out) - wanted).abs() < 0.2, "{ppm} ppm: {} Hz", frequency(&out));
+        }
+    }
+
+    #[test]
+    fn an_interruption_joins_anew() {
+        let mut follower = Follower::new(48_000, 16_000, 160).expect("rates in range");
+        let (mut producer, mut ring) = HeapRb::new(48_000).split();
+        let mut frame = [0.0; 160];
+        follower.pull(&mut ring, 48_000, 0.0, &mut frame);
+        assert_eq!((frame, follower.joins()), ([0.0; 160], 0));
+        producer.push_slice(&[0.5; 24_000]);
+        follower.pull(&mut ring, 48_000, 0.5, &mut frame);
+        assert_eq!(follower.joins(), 1);
+        let left = ring.occupied_len() as f64 / 48_000.0;
+        assert!(left < NEAREST && left > 0.005, "{left}");
+        producer.push_slice(&[0.5; 12_000]);
+        follower.pull(&mut ring, 48_000, 0.25, &mut frame);
+        assert_eq!(follower.joins(), 2);
+    }
+}

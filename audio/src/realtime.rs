@@ -1,0 +1,127 @@
+//! The rule for what runs in an audio callback, and its enforcement.
+//!
+//! A callback moves samples between a device and a ring. It allocates nothing, locks nothing and logs nothing, because
+//! each of them can wait for a thread of lower priority. In debug builds a process that installs [`AllocDisabler`] as
+//! its global allocator aborts at the first allocation inside [`callback`]; release builds do not check.
+
+#[cfg(debug_assertions)]
+pub use assert_no_alloc::AllocDisabler;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// Runs the body of an audio callback under the allocation check.
+pub fn callback<T>(body: impl FnOnce() -> T) -> T {
+    assert_no_alloc::assert_no_alloc(body)
+}
+
+/// Why a stream no longer delivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The server or the device told so: it went away or must be opened anew.
+    Failed(Failure),
+    /// No callback came for this long.
+    Stalled(Duration),
+}
+
+/// What the audio system said when a stream failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Failure {
+    /// The device was unplugged or its module unloaded.
+    DeviceGone = 1,
+    /// The connection to the server broke.
+    ServerGone = 2,
+    /// Anything else.
+    Other = 3,
+}
+
+/// What a stream's callbacks leave behind for others to see; every access is one atomic operation.
+pub(crate) struct Health {
+    opened: Instant,
+    /// Nanoseconds from `opened` to the last callback.
+    last: AtomicU64,
+    failure: AtomicU8,
+    pub(crate) lost_samples: AtomicU64,
+    pub(crate) gaps: AtomicU64,
+    pub(crate) latency_ns: AtomicU64,
+    /// Whether callbacks are due: a stream that was not started is not stalled.
+    running: AtomicBool,
+    waiter: OnceLock<Thread>,
+}
+
+impl Health {
+    pub(crate) fn new() -> Health {
+        Health {
+            opened: Instant::now(),
+            last: AtomicU64::new(0),
+            failure: AtomicU8::new(0),
+            lost_samples: AtomicU64::new(0),
+            gaps: AtomicU64::new(0),
+            latency_ns: AtomicU64::new(0),
+            running: AtomicBool::new(false),
+            waiter: OnceLock::new(),
+        }
+    }
+
+    /// Nanoseconds since the stream was opened, the clock of everything in here.
+    pub(crate) fn now(&self) -> u64 {
+        self.opened.elapsed().as_nanos() as u64
+    }
+
+    /// Called at each callback; wakes the thread that waits for samples.
+    pub(crate) fn beat(&self) {
+        self.last.store(self.now(), Relaxed);
+        if let Some(thread) = self.waiter.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Seconds since the last callback, at most a tenth: what the device has moved since, if it moves.
+    pub(crate) fn since_callback(&self) -> f64 {
+        (self.now().saturating_sub(self.last.load(Relaxed)) as f64 / 1e9).min(0.1)
+    }
+
+    /// Names the calling thread as the one to be woken; the first to ask is it for good.
+    pub(crate) fn wake_me(&self) {
+        self.waiter.get_or_init(std::thread::current);
+    }
+
+    pub(crate) fn start(&self) {
+        self.last.store(self.now(), Relaxed);
+        self.running.store(true, Relaxed);
+    }
+
+    /// Keeps the first failure only: one host calls this a hundred thousand times a second once its server is dead.
+    pub(crate) fn fail(&self, error: &cpal::Error) {
+        let failure = match error.kind() {
+            cpal::ErrorKind::Xrun => {
+                self.gaps.fetch_add(1, Relaxed);
+                return;
+            }
+            // The stream goes on.
+            cpal::ErrorKind::RealtimeDenied | cpal::ErrorKind::DeviceChanged => return,
+            cpal::ErrorKind::DeviceNotAvailable => Failure::DeviceGone,
+            cpal::ErrorKind::StreamInvalidated | cpal::ErrorKind::HostUnavailable => Failure::ServerGone,
+            _ => Failure::Other,
+        };
+        let _ = self.failure.compare_exchange(0, failure as u8, Relaxed, Relaxed);
+        if let Some(thread) = self.waiter.get() {
+            thread.unpark();
+        }
+    }
+
+    /// What is wrong, if anything is; no callback for `patience` is.
+    pub(crate) fn trouble(&self, patience: Duration) -> Option<Trouble> {
+        match self.failure.load(Relaxed) {
+            0 => {}
+            1 => return Some(Trouble::Failed(Failure::DeviceGone)),
+            2 => return Some(Trouble::Failed(Failure::ServerGone)),
+            _ => return Some(Trouble::Failed(Failure::Other)),
+        }
+        let silent = Duration::from_nanos(self.now().saturating_sub(self.last.load(Relaxed)));
+        (self.running.load(Relaxed) && silent > patience).then_some(Trouble::Stalled(silent))
+    }
+}

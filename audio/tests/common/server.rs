@@ -1,0 +1,230 @@
+//! A private sound server without hardware: a virtual microphone that tests speak into, a virtual loudspeaker that
+//! they listen to.
+//!
+//! Needs the system packages `pulseaudio` and `pulseaudio-utils` (pactl, pacat, parec). Each test runs in a process
+//! of its own, because the server is found through the environment and devices are told apart by process.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const MARK: &str = "EDDY_TEST_SERVER";
+
+/// Polls until `found` gives something; fails the test after `limit`.
+#[track_caller]
+pub fn within<T>(limit: Duration, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = found() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Runs `body` with a server of its own, in a process of its own: the named test is started again by itself.
+pub fn with_server(test: &str, body: impl FnOnce(&mut Server)) {
+    if let Some(folder) = std::env::var_os(MARK) {
+        let mut server = Server { folder: folder.into(), process: None };
+        server.start();
+        body(&mut server);
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("eddy-pulse-{}-{test}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for the server");
+    let status = Command::new(std::env::current_exe().expect("this test's program"))
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(MARK, &folder)
+        .env("PULSE_SERVER", format!("unix:{}", folder.join("pulse.sock").display()))
+        .env("PULSE_RUNTIME_PATH", &folder)
+        .env("XDG_RUNTIME_DIR", &folder)
+        .env("HOME", &folder)
+        .env_remove("DBUS_SESSION_BUS_ADDRESS")
+        .status();
+    let _ = std::fs::remove_dir_all(&folder);
+    assert!(status.expect("the test starts").success(), "{test} failed in its own process");
+}
+
+/// The server, and the means to disturb it.
+pub struct Server {
+    folder: PathBuf,
+    process: Option<Child>,
+}
+
+impl Server {
+    /// Starts the server with the microphone `vmic` (fed by the sink `vmic_sink`) and the loudspeaker `vspk`.
+    pub fn start(&mut self) {
+        let socket = self.folder.join("pulse.sock");
+        let _ = std::fs::remove_file(&socket);
+        let script = self.folder.join("test.pa");
+        let modules = format!(
+            "load-module module-native-protocol-unix auth-anonymous=1 socket={}\n\
+             load-module module-null-sink sink_name=vmic_sink rate=48000 channels=1\n\
+             load-module module-remap-source master=vmic_sink.monitor source_name=vmic\n\
+             load-module module-null-sink sink_name=vspk rate=48000 channels=2\n\
+             set-default-sink vspk\nset-default-source vmic\n",
+            socket.display()
+        );
+        std::fs::write(&script, modules).expect("the server's script");
+        let process = Command::new("pulseaudio")
+            .args(["-n", "-F"])
+            .arg(&script)
+            .args(["--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disable-shm=no"])
+            .args(["--realtime=no", "--high-priority=no", "--log-level=error"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.process = Some(process.expect("pulseaudio runs: install the packages pulseaudio and pulseaudio-utils"));
+        within(Duration::from_secs(20), "the server answers", || {
+            self.try_control(&["info"]).filter(|text| text.contains("Default Source: vmic\n"))
+        });
+    }
+
+    /// Ends the server as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("the server was running");
+            process.wait().expect("the server ends");
+        }
+    }
+
+    fn try_control(&self, arguments: &[&str]) -> Option<String> {
+        let output = Command::new("pactl").args(arguments).output().expect("pactl runs: install pulseaudio-utils");
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs a pactl command and gives what it prints.
+    #[track_caller]
+    pub fn control(&self, arguments: &[&str]) -> String {
+        self.try_control(arguments).unwrap_or_else(|| panic!("pactl {arguments:?} failed"))
+    }
+
+    /// Loads a module; gives its number.
+    #[track_caller]
+    pub fn load(&self, arguments: &[&str]) -> String {
+        self.control(&[&["load-module"], arguments].concat()).trim().to_string()
+    }
+
+    /// Unloads the modules whose line in the list has `word` in it.
+    #[track_caller]
+    pub fn unload(&self, word: &str) {
+        let list = self.control(&["list", "short", "modules"]);
+        let mut numbers: Vec<&str> =
+            list.lines().filter(|line| line.contains(word)).filter_map(|line| line.split('\t').next()).collect();
+        assert!(!numbers.is_empty(), "no module with {word}");
+        numbers.reverse();
+        for number in numbers {
+            self.control(&["unload-module", number]);
+        }
+    }
+
+    /// Lets someone speak into the microphone; mono samples at 48 kHz.
+    pub fn speak(&self, samples: Vec<f32>) -> Speaker {
+        Speaker::start("vmic_sink", samples)
+    }
+
+    /// Records what comes out of a loudspeaker (`vspk.monitor`), from now on.
+    pub fn listen(&self, source: &str) -> Listener {
+        Listener::start(source)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Someone who speaks until the samples end.
+pub struct Speaker(Child);
+
+impl Speaker {
+    fn start(sink: &str, samples: Vec<f32>) -> Speaker {
+        let mut process = Command::new("pacat")
+            .args(["--playback", "--raw", "--format=float32le", "--rate=48000", "--channels=1", "--latency-msec=40"])
+            .arg(format!("--device={sink}"))
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("pacat runs: install pulseaudio-utils");
+        let mut pipe = process.stdin.take().expect("a pipe");
+        thread::spawn(move || {
+            let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+            // The server may be killed meanwhile.
+            let _ = pipe.write_all(&bytes);
+        });
+        Speaker(process)
+    }
+}
+
+impl Drop for Speaker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A microphone at the loudspeaker: everything it has heard so far, first channel, 48 kHz.
+pub struct Listener {
+    process: Child,
+    heard: Arc<Mutex<Vec<f32>>>,
+}
+
+impl Listener {
+    fn start(source: &str) -> Listener {
+        let mut process = Command::new("parec")
+            .args(["--raw", "--format=float32le", "--rate=48000", "--channels=2", "--latency-msec=20"])
+            .arg(format!("--device={source}"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("parec runs: install pulseaudio-utils");
+        let mut pipe = process.stdout.take().expect("a pipe");
+        let heard = Arc::new(Mutex::new(vec![]));
+        let target = heard.clone();
+        thread::spawn(move || {
+            let mut bytes = vec![];
+            let mut block = [0u8; 4_096];
+            while let Ok(count @ 1..) = pipe.read(&mut block) {
+                bytes.extend_from_slice(&block[..count]);
+                let whole = bytes.len() / 8 * 8;
+                let frames = bytes[..whole].chunks_exact(8);
+                let samples = frames.map(|frame| f32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]));
+                target.lock().expect("no panic").extend(samples);
+                bytes.drain(..whole);
+            }
+        });
+        let listener = Listener { process, heard };
+        within(Duration::from_secs(5), "the recorder runs", || (listener.len() > 0).then_some(()));
+        listener
+    }
+
+    /// How many samples were heard.
+    pub fn len(&self) -> usize {
+        self.heard.lock().expect("no panic").len()
+    }
+
+    /// All that was heard.
+    pub fn samples(&self) -> Vec<f32> {
+        self.heard.lock().expect("no panic").clone()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Open files of this process, and its threads.
+pub fn belongings() -> (usize, usize) {
+    let count = |folder: &str| std::fs::read_dir(Path::new(folder)).map(|entries| entries.count()).unwrap_or(0);
+    (count("/proc/self/fd"), count("/proc/self/task"))
+}
