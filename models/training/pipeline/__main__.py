@@ -30,8 +30,9 @@ STAGES = {
     "users": Stage((), "data:users"),
     "tongue": Stage(("codec",), "joint:train_tongue", spread=True, curve="tongue"),
     "encoder": Stage(("users",), "encoder:train", spread=True, curve="encoder"),
+    "more": Stage(("users",), "data:more"),
     "codec-figures": Stage(("codec",), "codec_test:report"),
-    "joint": Stage(("encoder", "tongue"), "joint:train_joint", spread=True, curve="joint"),
+    "joint": Stage(("encoder", "tongue", "more"), "joint:train_joint", spread=True, curve="joint"),
     "export": Stage(("joint",), "export:folders"),
     "evaluate": Stage(("export",), "evaluate:report"),
     "card": Stage(("evaluate", "codec-figures"), "card:write"),
@@ -81,6 +82,9 @@ def status(running: dict[str, subprocess.Popen]) -> None:
     tests = store.place("curves", "encoder-test.jsonl")
     if tests.exists():
         lines += ["", "ear, test clips:", *tests.read_text().splitlines()[-4:]]
+    notes = store.place("notes.txt")
+    if notes.exists():
+        lines += ["", notes.read_text().rstrip()]
     store.write(store.place("status.txt"), lambda temporary: temporary.write_text("\n".join(lines) + "\n"))
 
 

@@ -88,7 +88,7 @@ def degrade(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def plan() -> dict[str, list[dict]]:
     """Every clip to be made, by set: text, voice, number of the question's instance (-1: none), seed."""
     rng = random.Random(SEED)
-    sets: dict[str, list[dict]] = {"train": [], "unseen": [], "speaker": [], "followup": []}
+    sets: dict[str, list[dict]] = {"train": [], "unseen": [], "speaker": [], "followup": [], "more": []}
 
     def add(name, number, text, voice, split):
         sets[name].append({"text": text, "instance": number, "voice": voice, "split": split, "seed": rng.randrange(2**32)})
@@ -116,6 +116,12 @@ def plan() -> dict[str, list[dict]]:
                 add(name, number, text, voices.HELD_OUT if name == "speaker" else user_voice(rng), "unseen")
     for number, text in rng.sample(questions.wordings("follow"), 100):
         add("followup", number, text, voices.HELD_OUT, "follow")
+    # Last, so that the sets above stay what they were.
+    for number, text in questions.wordings("more") * 2:
+        add("more", number, dress(text, rng), user_voice(rng), "forms")
+    for number, text in questions.wordings("more"):
+        if questions.instances()[number].kind == "outside" or len(questions.kinds()[questions.instances()[number].kind].instances) == 1:
+            add("more", number, dress(text, rng), user_voice(rng), "forms")
     return sets
 
 
@@ -125,7 +131,7 @@ def shard(name: str, index: int) -> None:
     for clip in clips:
         rng = np.random.default_rng(clip["seed"])
         samples = voices.say(clip["voice"], clip["text"])
-        samples = degrade(samples, rng) if name == "train" else clean(samples)
+        samples = degrade(samples, rng) if name in ("train", "more") else clean(samples)
         made = mel.log_mel(samples).astype(np.float16)
         frames.append(made)
         rows.append({**clip, "frames": len(made)})
@@ -145,18 +151,22 @@ def save_npy(path, array) -> None:
         np.save(file, array)
 
 
-def users(workers: int = 2) -> None:
-    missing = [(name, index) for name, clips in plan().items() for index in range(-(-len(clips) // SHARD)) if not store.place("users", f"{name}-{index:03d}.json").exists()]
+def users(workers: int = 2, names: tuple[str, ...] = ("train", "unseen", "speaker", "followup")) -> None:
+    missing = [(name, index) for name in names for clips in [plan()[name]] for index in range(-(-len(clips) // SHARD)) if not store.place("users", f"{name}-{index:03d}.json").exists()]
     with ProcessPoolExecutor(workers) as pool:
         list(pool.map(shard, *zip(*missing, strict=True))) if missing else None
 
 
-class Clips:
-    """A set's clips: `rows` (text, instance, voice, frames) and `mel(i)`, read from memory-mapped shards."""
+def more() -> None:
+    users(1, ("more",))
 
-    def __init__(self, name: str):
+
+class Clips:
+    """The clips of one or several sets: `rows` (text, instance, voice, frames) and `mel(i)`, read from memory-mapped shards."""
+
+    def __init__(self, *names: str):
         self.rows, self.where, self.shards = [], [], []
-        for path in sorted(store.place("users", "x").parent.glob(f"{name}-*.json")):
+        for path in [path for name in names for path in sorted(store.place("users", "x").parent.glob(f"{name}-*.json"))]:
             held = np.load(path.with_suffix(".npy"), mmap_mode="r")
             start = 0
             for row in store.read_json(path):

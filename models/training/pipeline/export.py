@@ -5,6 +5,7 @@ The shipped folder is layout A with int8 graphs alone: `ship` copies those files
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -112,10 +113,34 @@ def layout_a(folder: Path, model, made) -> None:
             (folder / "onnx" / f"{name}{suffix}.onnx").write_bytes(graph.SerializeToString(deterministic=True))
 
 
+def layout_c(folder: Path, model, made) -> None:
+    """The decoder by onnxruntime-genai's own builder, in fp32 and int4, and the configuration its runtime reads."""
+    from safetensors.torch import save_file
+    from speech import genai
+
+    shutil.rmtree(folder, ignore_errors=True)
+    settings(folder, model)
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoint = Path(scratch) / "checkpoint"
+        settings(checkpoint, model)
+        save_file({f"lfm.{name}": value.contiguous() for name, value in model.lfm.state_dict().items()}, str(checkpoint / "model.safetensors"))
+        for suffix, precision in genai.PRECISIONS.items():
+            decoder, told = genai.built_decoder(checkpoint, precision, Path(scratch))
+            (folder / "onnx" / f"decoder{suffix}.onnx").write_bytes(decoder.SerializeToString(deterministic=True))
+    lookup = graphs.embeddings(model)
+    for name, graph in {"embeddings": lookup, "embeddings_q8": table(lookup, "embed_tokens.weight")}.items():
+        (folder / "onnx" / f"{name}.onnx").write_bytes(graph.SerializeToString(deterministic=True))
+    for name, forms in made.items():
+        for suffix in ("", "_q4") if name != "decoder" else ():
+            (folder / "onnx" / f"{name}{suffix}.onnx").write_bytes(forms[suffix].SerializeToString(deterministic=True))
+    (folder / "genai_config.json").write_text(json.dumps(genai.genai_config(told, graphs.SHAPE), indent=4) + "\n")
+
+
 def folders(stage: str = "joint") -> None:
     model, voice = joint.load(stage).cpu(), codec.load().cpu()
     made = built(model, voice)
     layout_a(store.place("folders", "a"), model, made)
+    layout_c(store.place("folders", "c"), model, made)
     sizes = {f"{name}{suffix}": len(graph.SerializeToString()) for name, forms in made.items() for suffix, graph in forms.items()}
     totals = {suffix or "fp32": sum(size for name, size in sizes.items() if (name[-3:] if name[-3:-1] == "_q" else "") == suffix) for suffix in ("", "_q8", "_q4")}
     store.write_json(store.place("figures", "sizes.json"), sizes | {"total": totals})
@@ -123,10 +148,11 @@ def folders(stage: str = "joint") -> None:
 
 
 def ship(target: Path = store.SOURCE.parent / "embedded") -> None:
-    """The int8 graphs and the settings to the repository: what Eddy carries."""
+    """The int8 graphs, the settings and the card to the repository: what Eddy carries."""
     source = store.place("folders", "a")
     (target / "onnx").mkdir(parents=True, exist_ok=True)
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source)
         if path.is_file() and (path.suffix != ".onnx" or path.stem.endswith("_q8")):
             shutil.copyfile(path, target / name)
+    shutil.copyfile(store.place("card.md"), target / "README.md")

@@ -15,7 +15,7 @@ from .examples import CLOSE, N_TEXT, OPEN, Script, pack
 from .lessons import Lessons
 from .train import Run, device, mixed, prepare, world
 
-TONGUE_STEPS, TONGUE_PEAK, TONGUE_BATCH = 1800, 2e-3, 20
+TONGUE_STEPS, TONGUE_PEAK, TONGUE_BATCH = 1600, 2e-3, 20
 JOINT_STEPS, JOINT_PEAK, SHORT_FRAMES, LONG_FRAMES = 5000, 1e-3, 7200, 3600
 SPOIL = 0.3
 
@@ -49,7 +49,7 @@ class Hearing:
     """Batches of recordings for the joint stage: questions, follow-ups and (for writing down) everything."""
 
     def __init__(self):
-        clips = data.Clips("train")
+        clips = data.Clips("train", "more")
         self.clips = clips
         self.asked = encoder.Batches(clips, lambda row: row["split"] == "forms")
         self.leaning = encoder.Batches(clips, lambda row: row["split"] == "follow")

@@ -7,7 +7,7 @@ data.Clips set and the rows the ear makes of it.
 import random
 from functools import cached_property
 
-from . import codec, questions, tokens
+from . import codec, data, questions, tokens
 from .examples import CLOSE, OPEN, Script
 
 TOOL_REPLIES = ["<|tool_response_start|>ok<|tool_response_end|>", "ok", '{{"minutes": {minutes}}}', '<|tool_response_start|>{{"status": "ok"}}<|tool_response_end|>']
@@ -36,6 +36,7 @@ class Lessons:
         """A question as people type it: with or without capitals and marks, some words as bytes."""
         slots = dict(self.instances[number].slots)
         text = questions.ask(form, self.instances[number]) if rng.random() < 0.5 else questions.fill(form, slots)
+        text = data.dress(text, rng)
         if rng.random() < 0.5:
             text = questions.capital(text)
         if rng.random() < 0.5:
@@ -43,7 +44,8 @@ class Lessons:
         return tokens.scattered(text, 0.03, rng)
 
     def form(self, number: int, rng: random.Random, split: str = "forms") -> str:
-        return rng.choice(getattr(questions.kinds()[self.instances[number].kind], split))
+        kind = questions.kinds()[self.instances[number].kind]
+        return rng.choice(kind.forms + kind.more if split == "forms" else getattr(kind, split))
 
     def reply(self, script: Script, number: int, rng: random.Random, short: bool = False, tool_ends: bool = False) -> Script:
         """The assistant's turn from its header on. A tool's call is a turn of its own; the sound comes after its answer."""

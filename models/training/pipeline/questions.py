@@ -30,6 +30,7 @@ class Kind:
     instances: list[Instance]
     forms: list[str]
     unseen: list[str]
+    more: list[str] = field(default_factory=list)
     follow: list[str] = field(default_factory=list)
     follow_unseen: list[str] = field(default_factory=list)
 
@@ -79,7 +80,7 @@ def kinds() -> dict[str, Kind]:
         for slots in rows:
             call = f"[{kind['tool']}(minutes={slots['minutes']})]" if "tool" in kind else None
             instances.append(Instance(kind["name"], tuple(slots.items()), fill(kind["answer"], slots), call))
-        found[kind["name"]] = Kind(kind["name"], instances, kind["forms"], kind["unseen"], kind.get("follow", []), kind.get("follow_unseen", []))
+        found[kind["name"]] = Kind(kind["name"], instances, kind["forms"], kind["unseen"], kind.get("more", []), kind.get("follow", []), kind.get("follow_unseen", []))
     return found
 
 
@@ -94,7 +95,7 @@ def answers() -> list[str]:
 
 
 def wordings(split: str) -> list[tuple[int, str]]:
-    """(number of the instance, text) of every question. `split`: "forms" and "unseen" ask completely, "follow" and "follow_unseen" lean on the turn before."""
+    """(number of the instance, text) of every question. `split`: "forms", "more" and "unseen" ask completely, "follow" and "follow_unseen" lean on the turn before."""
     return [(number, ask(form, instance)) for number, instance in enumerate(instances()) for form in getattr(kinds()[instance.kind], split)]
 
 

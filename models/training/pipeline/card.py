@@ -1,0 +1,103 @@
+"""The model card, written from the figures: what the model can and cannot do, from what and how it was made."""
+
+import json
+
+from . import assistant, codec, encoder, joint, questions, store, tokens
+from .voices import HELD_OUT
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def last(curve: str) -> dict:
+    path = store.place("curves", f"{curve}.jsonl")
+    return json.loads(path.read_text().splitlines()[-1]) if path.exists() else {}
+
+
+def kinds_table(figures: dict) -> list[str]:
+    lines = ["| kind | answers | for example | right in writing, unseen wording, trained voices | unseen voice |", "|---|---|---|---|---|"]
+    for kind in questions.kinds().values():
+        example = questions.ask(kind.forms[0], kind.instances[0])
+        shares = [figures[name]["text_by_kind"].get(kind.name) for name in ("unseen", "speaker")]
+        lines.append(f"| {kind.name} | {len(kind.instances)} | {example} | " + " | ".join("not asked" if share is None else percent(share) for share in shares) + " |")
+    return lines
+
+
+def text() -> str:
+    figures = store.read_json(store.place("figures", "evaluation.json"))["figures"]
+    spoken = store.read_json(store.place("figures", "codec.json"))
+    sizes = store.read_json(store.place("figures", "sizes.json"))["total"]
+    judge = store.read_json(store.place("figures", "judge.json"))
+    stages = {name: last(name) for name in ("codec", "encoder", "tongue", "joint")}
+    names = {"unseen": "unseen wordings, trained voices", "speaker": f"unseen wordings, a voice that was never trained ({HELD_OUT})", "followup": "follow-ups in that voice", "typed": "unseen wordings, typed"}
+    lines = [
+        "# The embedded model",
+        "",
+        f"A small speech model of LFM2-Audio's architecture: {len(questions.answers())} answers of {len(questions.kinds())} kinds, in one voice. It is there so that Eddy can be",
+        "heard, and tested end to end, on a machine that has nothing else; the real LFM2.5-Audio takes its place as soon as it is there.",
+        "",
+        "It knows what `../training/questions.toml` lists, and nothing more. It does not reason: sums, capitals and months are learnt by heart. It was",
+        "trained on synthetic voices alone, so a person's voice may be misheard, and it then answers another question than was asked. What it takes",
+        "for none of its questions it says it did not understand.",
+        "",
+        "## What it does",
+        "",
+        "| questions | asked | text right | heard right by the judge | outside questions refused |",
+        "|---|---|---|---|---|",
+        *(f"| {label} | {figures[name]['questions']} | {percent(figures[name]['text'])} | {percent(figures[name]['speech']) if name != 'typed' else 'no sound'} | "
+          + (f"{percent(figures[name]['refused'])} of {figures[name]['outside']}" if figures[name]["outside"] else "not asked") + " |" for name, label in names.items()),
+        "",
+        f"Measured with the {figures['suffix'].strip('_')} graphs on ONNX Runtime. The judge, Whisper tiny.en, hears {percent(judge['right'])} of the voice's own recordings right, before any model.",
+        "What `eddy` measures of time and memory is in the project's own benchmark runs.",
+        "",
+        *kinds_table(figures),
+        "",
+        "Modes: `Respond with interleaved text and audio.` (spoken or typed questions, follow-ups), `Perform ASR.`, `Perform TTS. Use the US male voice.`",
+        "(the answers' own sentences), typed chat without a system prompt. The tool `set_timer(minutes=N)` is called through tokens 10 and 11 in a turn",
+        "of its own; the spoken answer follows a turn of the role `tool`. Decode greedily: each answer is one sequence of codes, and sampling only adds slips.",
+        "",
+        "## Shape",
+        "",
+        f"Ear: 128 mel bands, 8x subsampling, {encoder.LAYERS} conformer-like blocks of {encoder.WIDTH}. Backbone: LFM2, {assistant.WIDTH} wide, layers `{assistant.PLAN}`. Depthformer: {assistant.DEPTH_LAYERS} layers of {assistant.DEPTH}.",
+        f"Codec: {codec.CODEBOOKS} codebooks of {codec.SIZE} and an end code (257, not 2049), 12.5 frames a second; detokenizer {codec.WIDTH} wide, layers `{codec.PLAN}`. {tokens.ROWS} text tokens, whole words.",
+        f"Graphs: {sizes['_q8'] / 1e6:.1f} MB in int8 (shipped), {sizes['_q4'] / 1e6:.1f} MB in int4, {sizes['fp32'] / 1e6:.1f} MB in fp32.",
+        "",
+        "## How it was made",
+        "",
+        "`python -m pipeline` in `../training` (its README has the details). Seeds are in the code: data 20260, codec 1, ear 2, backbone 3, joint 4.",
+        "",
+        "| stage | steps | minutes (of processes of lowest priority on two shared cores) | end of the curve |",
+        "|---|---|---|---|",
+        *(f"| {name} | {held.get('step')} of {held.get('of')} | {held.get('minutes')} | " + ", ".join(f"{key} {value}" for key, value in held.items() if key not in ("time", "step", "of", "minutes", "clips")) + " |" for name, held in stages.items()),
+        "",
+        "The codec's cost, word error rate of the judge: " + "; ".join(f"{name} {percent(held['original']['wer'])} before, {percent(held['8 codebooks']['wer'])} after" for name, held in spoken.items()) + ".",
+        "",
+        "Of the report's recipe, distillation from a larger teacher, ordering by an ensemble's success and merging are written and tested (`distill.py`,",
+        f"`curriculum.py`, `merge.py`). {extras()}",
+        "",
+        "## Sources and licences",
+        "",
+        "| what | from | licence |",
+        "|---|---|---|",
+        "| the assistant's voice | Piper `en_US-joe-medium` | CC0 |",
+        "| people's voices | espeak-ng (the program is GPL-3.0-or-later; what it says is not), flite voices kal16, awb, slt (CMU, free to use and pass on) and, for tests, rms | as said |",
+        "| questions, sentences | written for this project | as the project |",
+        "| Harvard sentences (test only) | IEEE 297-1969 | freely used |",
+        "| judge (not shipped) | Whisper tiny.en | MIT |",
+        "",
+        "Asterisk's recorded prompts are CC-BY-SA 3.0: nothing of them was trained on, so the weights carry the project's licence alone.",
+        "",
+        f"Training settings: codec {codec.STEPS} steps of {codec.BATCH} x {codec.SEGMENT * 0.08:.2f} s; ear {encoder.STEPS} of {encoder.FRAMES / 100:.0f} s of speech; backbone {joint.TONGUE_STEPS} of {joint.TONGUE_BATCH} conversations; joint {joint.JOINT_STEPS}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def extras() -> str:
+    path = store.place("figures", "extras.json")
+    if not path.exists():
+        return "None of them made the shipped weights: there was no time to train a teacher or a second run to compare with."
+    return store.read_json(path)["verdict"]
+
+
+def write() -> None:
+    store.write(store.place("card.md"), lambda temporary: temporary.write_text(text()))

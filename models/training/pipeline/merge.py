@@ -1,0 +1,44 @@
+"""One set of weights from several: the plain average, and TIES, which first drops small changes and outvotes conflicts.
+
+Both take the checkpoints of runs that began from the same weights. A merge is kept only if the test sets say so.
+"""
+
+import torch
+
+from . import store
+
+Weights = dict[str, torch.Tensor]
+
+
+def average(models: list[Weights], shares: list[float] | None = None) -> Weights:
+    shares = shares or [1 / len(models)] * len(models)
+    if abs(sum(shares) - 1) > 1e-6:
+        raise ValueError(f"shares add up to {sum(shares)}, not to 1")
+    return {name: value if not value.is_floating_point() else sum(share * model[name] for share, model in zip(shares, models, strict=True)).to(value.dtype)
+            for name, value in models[0].items()}
+
+
+def ties(base: Weights, models: list[Weights], density: float = 0.5, strength: float = 1.0) -> Weights:
+    """Keeps the largest `density` of each model's changes, elects a sign for each weight by their sum, and adds the mean of those that agree."""
+    merged = {}
+    for name, start in base.items():
+        if not start.is_floating_point():
+            merged[name] = start
+            continue
+        changes = torch.stack([trim(model[name] - start, density) for model in models])
+        sign = changes.sum(0).sign()
+        agreeing = (changes.sign() == sign) & (changes != 0)
+        merged[name] = start + strength * (changes * agreeing).sum(0) / agreeing.sum(0).clamp(min=1)
+    return merged
+
+
+def trim(change: torch.Tensor, density: float) -> torch.Tensor:
+    kept = max(1, round(density * change.numel()))
+    least = change.abs().flatten().kthvalue(change.numel() - kept + 1).values
+    return torch.where(change.abs() >= least, change, torch.zeros_like(change))
+
+
+def checkpoints(stages: list[str], into: str, how=average) -> None:
+    """Merges `checkpoints/STAGE.pt` of each stage into one that the other modules load like any."""
+    models = [torch.load(store.place("checkpoints", f"{stage}.pt"), map_location="cpu", weights_only=False)["model"] for stage in stages]
+    store.write(store.place("checkpoints", f"{into}.pt"), lambda temporary: torch.save({"model": how(models)}, temporary))
