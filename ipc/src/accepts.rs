@@ -1,0 +1,60 @@
+//! Which options each method takes. The interface files say the same in words, and a test compares
+//! the two.
+
+use crate::names::interface;
+use crate::options::Key::{
+    self, Greedy, HandleToken, Instructions, MaxTokens, Model, Priority, Seed, Stream, Temperature, TopK, Voice,
+};
+
+/// `OpenConversation`.
+pub const OPEN_CONVERSATION: &[Key] = &[HandleToken, Model, Instructions, Seed, Greedy, MaxTokens, Temperature, TopK];
+/// `Say`.
+pub const SAY: &[Key] = &[HandleToken, Model, Voice, Seed, Greedy, Priority];
+/// `Text1.Generate`.
+pub const GENERATE: &[Key] = &[HandleToken, Model, Seed, Greedy, MaxTokens, Temperature, TopK, Priority, Stream];
+/// `Vision1.Ask`.
+pub const LOOK: &[Key] = GENERATE;
+/// `Speech1.Transcribe`.
+pub const TRANSCRIBE: &[Key] = &[HandleToken, Model, MaxTokens, Priority, Stream];
+/// `Speech1.Synthesize`.
+pub const SYNTHESIZE: &[Key] = &[HandleToken, Model, Voice, Seed, Greedy, Temperature, TopK, MaxTokens, Priority];
+/// `Speech1.Converse`.
+pub const CONVERSE: &[Key] =
+    &[HandleToken, Model, Instructions, Seed, Greedy, MaxTokens, Temperature, TopK, Priority, Stream];
+/// `Conversation1.Ask` and `Conversation1.AskSpoken`.
+pub const TURN: &[Key] = &[HandleToken, Seed, Greedy, MaxTokens, Temperature, TopK, Priority, Stream];
+/// `Retrieval1.Encode`.
+pub const ENCODE: &[Key] = &[Model, Priority];
+/// `Retrieval1.CreateIndex`.
+pub const CREATE_INDEX: &[Key] = &[Model];
+/// `Index1.Add`.
+pub const ADD: &[Key] = &[HandleToken, Priority];
+/// `Index1.Search`.
+pub const SEARCH: &[Key] = &[Priority];
+/// `Models1.Pull`.
+pub const PULL: &[Key] = &[HandleToken];
+/// Methods that take no option yet.
+pub const NONE: &[Key] = &[];
+
+/// Interface, method and keys of every method that has options.
+pub const ALL: &[(&str, &str, &[Key])] = &[
+    (interface::ASSISTANT, "OpenConversation", OPEN_CONVERSATION),
+    (interface::ASSISTANT, "Listen", NONE),
+    (interface::ASSISTANT, "Say", SAY),
+    (interface::TEXT, "Generate", GENERATE),
+    (interface::VISION, "Ask", LOOK),
+    (interface::SPEECH, "Transcribe", TRANSCRIBE),
+    (interface::SPEECH, "Synthesize", SYNTHESIZE),
+    (interface::SPEECH, "Converse", CONVERSE),
+    (interface::CONVERSATION, "Ask", TURN),
+    (interface::CONVERSATION, "AskSpoken", TURN),
+    (interface::RETRIEVAL, "Encode", ENCODE),
+    (interface::RETRIEVAL, "CreateIndex", CREATE_INDEX),
+    (interface::INDEX, "Add", ADD),
+    (interface::INDEX, "Remove", NONE),
+    (interface::INDEX, "Search", SEARCH),
+    (interface::MODELS, "Pull", PULL),
+    (interface::MODEL, "Load", NONE),
+    (interface::ACCESS, "SetRule", NONE),
+    (interface::DAEMON, "Reload", NONE),
+];
