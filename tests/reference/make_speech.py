@@ -10,8 +10,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import onnx
 import speech  # noqa: F401  (sets up the imports below)
-from speech import checkpoint, depthformer, folders, genai, loops, parity, recording, references, steering, tokenizer
+from speech import backbone, checkpoint, depthformer, folders, genai, loops, parity, recording, references, steering, tokenizer
 from speech.graph import int4
 from speech.peer_runtime import PeerRuntime
 from speech.runtime import Speech
@@ -67,6 +68,13 @@ def make_a(out: Path, kit, question) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             whole = composed(Path(scratch), folder, out / name)
             parity.check_depthformer(name, Speech(whole, A), runs, wrong=name == "speech-a-faulty")
+    copied_cache(out)
+
+
+def copied_cache(out: Path) -> None:
+    decoder = onnx.load(out / "speech-a" / "onnx" / "decoder.onnx", load_external_data=False)
+    what = "a decoder whose caches are copied on their way out"
+    folders.decoder_variant(out / "speech-a-copied-cache", backbone.copied_cache(decoder), out / "speech-a", what)
 
 
 def composed(scratch: Path, base: Path, variant: Path) -> Path:

@@ -39,6 +39,30 @@ pub fn speech_at(folder: &Path, precision: &str) -> Speech {
     Speech::load(&runtime, folder, wanted, Parts::ALL, &stop).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// A copy of the fixture `base` in a temporary folder, with the files of `over` on top: to be changed at will.
+///
+/// Copied and not linked: ONNX Runtime refuses weights behind a link that leaves the graph's folder.
+pub fn composed(base: &str, over: Option<&str>) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for from in [Some(base), over].into_iter().flatten() {
+        copy_all(&fixture(from), folder.path());
+    }
+    folder
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_all(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
 /// The recorded question, mono at 16 kHz.
 pub fn question() -> Vec<f32> {
     let longest = std::time::Duration::from_secs(60);

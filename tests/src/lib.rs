@@ -6,5 +6,6 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 pub mod compare;
+pub mod eddy;
 pub mod fixtures;
 pub mod npy;

@@ -1,1 +1,7 @@
-fn main() {}
+//! `eddy`, the command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    eddyd::cli::main()
+}

@@ -115,6 +115,19 @@ impl Detokenizer {
         Ok(self.graph.run(vec![(self.input.as_str(), value.into())])?.floats(&self.output)?.1)
     }
 
+    /// The samples of all feature rows of a reply at once, appended to `out`.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] for features that are no whole rows.
+    pub fn offline(&self, features: &[f32], out: &mut Vec<f32>) -> Result<()> {
+        let mut stft = InverseStft::new(&self.settings);
+        for row in features.chunks(self.settings.row()) {
+            stft.push(row, out)?;
+        }
+        stft.finish(out);
+        Ok(())
+    }
+
     /// Adds `frames` to the stream and appends the samples that they settle to `out`. Several at once cost less than
     /// one by one, since each call computes the left context again.
     ///

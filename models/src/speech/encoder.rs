@@ -1,7 +1,7 @@
 //! The audio encoder: mel features to rows that the backbone reads, one for every 80 ms.
 
 use crate::error::{Error, Result};
-use crate::folder::GraphFile;
+use crate::folder::{GraphFile, ModelFolder};
 use crate::graph::{Graph, Stop};
 use crate::onnx::{Dim, ElementType};
 use crate::runtime::Runtime;
@@ -31,7 +31,13 @@ impl AudioEncoder {
     ///
     /// # Errors
     /// [`Error::UnknownGraph`] when it does not map mel features to rows of `hidden`, and those of loading.
-    pub fn load(runtime: &Runtime, file: &GraphFile, hidden: usize, bins: usize, stop: &Stop) -> Result<Self> {
+    pub fn load(
+        runtime: &Runtime,
+        folder: &ModelFolder,
+        file: &GraphFile,
+        [hidden, bins]: [usize; 2],
+        stop: &Stop,
+    ) -> Result<Self> {
         let model = file.model();
         let features = ["mel_spectrogram", "mel_features"].into_iter().find_map(|name| model.input(name));
         let mel = features.ok_or_else(|| file.unknown("it has no input mel_spectrogram"))?;
@@ -55,7 +61,7 @@ impl AudioEncoder {
             mel: mel.name.clone(),
             lengths,
             output: output.name.clone(),
-            longest: longest_clip(file),
+            longest: longest_clip(folder, file)?,
             graph: Graph::load(runtime, file, None, stop)?,
         })
     }
@@ -96,19 +102,20 @@ impl AudioEncoder {
     }
 }
 
-/// The longest clip in frames, by the relative positional table: `2 * rows - 1` entries.
-fn longest_clip(file: &GraphFile) -> usize {
-    let rows = file.model().initializers.iter().filter_map(|tensor| {
-        let positional = ["pos_enc", "pos_emb", "pe"]
-            .iter()
-            .any(|part| tensor.name.split(['.', '/', '_']).any(|word| word == *part))
-            || tensor.name.contains("pos_enc")
-            || tensor.name.contains("pos_emb");
-        let entries = match tensor.dims.as_slice() {
-            [1, entries, _] | [entries, _] => *entries,
-            _ => 0,
-        };
-        (positional && entries >= 3 && !entries.is_multiple_of(2)).then_some(entries.div_ceil(2))
+/// The longest clip in frames: what the relative positional table reaches to. The graph does not fail on a longer clip,
+/// it reads the wrong rows, so the limit has to be known: from `config.json`, or from the table of `2 * rows - 1`
+/// entries.
+fn longest_clip(folder: &ModelFolder, file: &GraphFile) -> Result<usize> {
+    let described = folder.config().count(&["encoder", "pos_emb_max_len"])?;
+    let table = file.model().initializers.iter().filter_map(|tensor| {
+        let positional = ["pos_enc", "pos_emb"].iter().any(|part| tensor.name.contains(part));
+        match tensor.dims.as_slice() {
+            [1, entries, _] | [entries, _] if positional && *entries >= 3 && !entries.is_multiple_of(2) => {
+                Some(entries.div_ceil(2))
+            }
+            _ => None,
+        }
     });
-    rows.max().unwrap_or(PUBLISHED_ROWS) * FRAMES_PER_ROW
+    let rows = table.chain(described).min().unwrap_or(PUBLISHED_ROWS);
+    Ok(rows * FRAMES_PER_ROW)
 }

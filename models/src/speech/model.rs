@@ -135,7 +135,7 @@ impl Speech {
 
         let encoder = match (parts.hearing, folder.graph(Role::AudioEncoder, wanted)?) {
             (false, _) => None,
-            (true, Some(file)) => Some(AudioEncoder::load(runtime, &file, hidden, settings.mel.bins, stop)?),
+            (true, Some(file)) => Some(AudioEncoder::load(runtime, &folder, &file, [hidden, settings.mel.bins], stop)?),
             (true, None) => {
                 lacks.push((Capability::Hearing, lack(&folder, Role::AudioEncoder, HEARING_LOST)));
                 None

@@ -49,6 +49,18 @@ impl Prompt {
         Self::default().markup("<|startoftext|>".into())
     }
 
+    /// A conversation that begins with `instructions` and whose first user turn is open.
+    #[must_use]
+    pub fn instructed(instructions: &str) -> Self {
+        Self::opening().turn(Role::System).words(instructions).end_turn().turn(Role::User)
+    }
+
+    /// Ends the open turn and opens the reply's.
+    #[must_use]
+    pub fn awaiting_reply(self) -> Self {
+        self.end_turn().turn(Role::Assistant)
+    }
+
     /// What stands between a reply that is in the cache and the next turn.
     #[must_use]
     pub fn continuation() -> Self {

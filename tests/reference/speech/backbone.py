@@ -94,3 +94,21 @@ def build(shape: Shape, model) -> onnx.ModelProto:
 
 
 LM_HEAD = "logits/MatMul"
+
+
+def copied_cache(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The same decoder with a copy between each attention node and its present outputs.
+
+    The attention node can then not extend a cache in place, as in exports that write their caches some other way.
+    """
+    changed = onnx.ModelProto()
+    changed.CopyFrom(graph)
+    copies = []
+    for node in changed.graph.node:
+        if node.op_type == "GroupQueryAttention":
+            for index in (1, 2):
+                present = node.output[index]
+                node.output[index] = present + "/grown"
+                copies.append(onnx.helper.make_node("Identity", [node.output[index]], [present]))
+    changed.graph.node.extend(copies)
+    return changed

@@ -4,6 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+import onnx
+
 from . import backbone, depthformer, detokenizer, embedding, encoder, tokenizer
 from .graph import int4, save
 from .shapes import MEL_CONFIG, Shape
@@ -87,4 +89,12 @@ def depthformer_variant(folder: Path, graphs: dict, tables_from: Path, what: str
     (onnx / DEPTH_TABLES).unlink()
     (folder / "README.md").write_text(
         f"Layout A with {what}.\n\nThese files go over those of `../{tables_from.name}`, which has everything else.\n"
+    )
+
+
+def decoder_variant(folder: Path, graph: onnx.ModelProto, base: Path, what: str) -> None:
+    """A folder with another decoder graph, whose weights are those of the base folder's file."""
+    (fresh(folder) / "onnx" / "decoder.onnx").write_bytes(graph.SerializeToString())
+    (folder / "README.md").write_text(
+        f"Layout A with {what}.\n\nThese files go over those of `../{base.name}`, which has everything else.\n"
     )

@@ -1,0 +1,92 @@
+//! The command line: verbs, their options, and how they end.
+//!
+//! Exit status 0 done, 1 failed, 2 bad usage, 130 interrupted. An error is one line on standard error.
+
+mod converse;
+mod demo;
+mod interrupt;
+mod model;
+mod output;
+mod probe;
+mod say;
+mod speaking;
+mod transcribe;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Eddy, a voice assistant that runs on this machine and nowhere else.
+#[derive(Debug, Parser)]
+#[command(name = "eddy", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Answer a recorded question in speech.
+    Converse(converse::Arguments),
+    /// Write down what a recording says.
+    Transcribe(transcribe::Arguments),
+    /// Read a text aloud into a file.
+    Say(say::Arguments),
+    /// Ask a recorded question and show what came of it.
+    Demo(demo::Arguments),
+    /// Check a model folder against its claims with one deterministic pass.
+    Probe(probe::Arguments),
+}
+
+/// How a verb ended, when it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Interrupted,
+}
+
+/// Runs the verb that the arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let outcome = match cli.verb {
+        Verb::Converse(arguments) => converse::run(arguments),
+        Verb::Transcribe(arguments) => transcribe::run(arguments),
+        Verb::Say(arguments) => say::run(arguments),
+        Verb::Demo(arguments) => demo::run(arguments),
+        Verb::Probe(arguments) => probe::run(arguments),
+    };
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Interrupted) => interrupted(),
+        // A graph that was stopped while there was nothing to finish yet.
+        Err(error) if matches!(error.downcast_ref(), Some(eddy_models::Error::Stopped)) => interrupted(),
+        // The reader of a pipe that has seen enough is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("eddy: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn interrupted() -> ExitCode {
+    eprintln!("eddy: interrupted");
+    ExitCode::from(130)
+}
+
+fn usage(error: &clap::Error) -> ExitCode {
+    // Help and version are answers, not errors; clap knows where each belongs.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}

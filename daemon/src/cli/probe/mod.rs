@@ -1,0 +1,66 @@
+//! `eddy probe`: is this folder what it claims to be, on this machine.
+//!
+//! Loads a folder, runs one deterministic greedy pass and prints what came out as JSON, so that another implementation
+//! can be compared number by number. `--dump` writes the numbers on the way in NumPy's format.
+
+mod dump;
+mod speech;
+
+use std::path::PathBuf;
+
+use super::Outcome;
+use super::model::LoadArguments;
+use dump::Dump;
+
+/// What the pass does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Task {
+    /// A recorded question to an interleaved answer.
+    Speech,
+    /// A recording to its words.
+    Transcribe,
+    /// A text to speech.
+    Speak,
+}
+
+/// Arguments of the verb.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Model folder.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// What to run.
+    #[arg(long, value_enum)]
+    task: Task,
+    /// Recording, for speech and transcribe.
+    #[arg(long, value_name = "IN.wav", required_if_eq_any([("task", "speech"), ("task", "transcribe")]))]
+    wav: Option<PathBuf>,
+    /// Text, for speak.
+    #[arg(long, required_if_eq("task", "speak"))]
+    text: Option<String>,
+    /// Instructions, instead of the published ones of the task.
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Text tokens and audio frames at most.
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    max_items: usize,
+    /// Folder for the numbers on the way, as .npy files.
+    #[arg(long, value_name = "OUT")]
+    dump: Option<PathBuf>,
+    /// Accepted for symmetry with other verbs: the report is JSON in any case.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    load: LoadArguments,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// One line about what went wrong.
+pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
+    let dump = arguments.dump.as_deref().map(Dump::create).transpose()?;
+    match arguments.task {
+        Task::Speech | Task::Transcribe | Task::Speak => speech::run(&arguments, dump.as_ref()),
+    }
+}
