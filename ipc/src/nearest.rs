@@ -1,4 +1,7 @@
 //! The known word nearest to a misspelt one, for error messages.
+//!
+//! eddy-config does the same for keys. It is not used from there, because every application that talks to
+//! Eddy would then build a TOML parser.
 
 /// The candidate reached with the fewest edits, if those are no more than a third of the word (two at
 /// least).
