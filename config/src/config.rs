@@ -5,8 +5,8 @@ use crate::nearest::nearest;
 use crate::place::{Member, Node, Place, Value};
 use crate::schema::{Absorbed, Field, Section};
 use crate::sections::{
-    access::Access, audio::Audio, generation::Generation, limits::Limits, log::Log,
-    metrics::Metrics, models::Models, runtime::Runtime, voice::Voice,
+    access::Access, audio::Audio, generation::Generation, limits::Limits, log::Log, metrics::Metrics, models::Models,
+    runtime::Runtime, voice::Voice,
 };
 
 /// One value in effect, for `eddy config show`.
@@ -81,43 +81,24 @@ sections! {
 impl Config {
     /// Every key there is, in the order of the example file.
     pub fn fields() -> Vec<Field> {
-        Self::schema()
-            .into_iter()
-            .flat_map(|section| section.fields)
-            .collect()
+        Self::schema().into_iter().flat_map(|section| section.fields).collect()
     }
 
     /// Every value as a TOML literal, rules one by one, in the order of the example file.
     pub fn entries(&self) -> Vec<(String, String)> {
-        Self::fields()
-            .iter()
-            .flat_map(|field| self.entries_in(field.section, field.name))
-            .collect()
+        Self::fields().iter().flat_map(|field| self.entries_in(field.section, field.name)).collect()
     }
 
     /// Applies one file's worth of sections. Collects every problem and sets what is right, so that one
     /// run reports all there is to mend.
-    pub(crate) fn absorb(
-        &mut self,
-        sections: &[Member],
-        set: &mut Vec<(String, Place)>,
-    ) -> Vec<Problem> {
+    pub(crate) fn absorb(&mut self, sections: &[Member], set: &mut Vec<(String, Place)>) -> Vec<Problem> {
         let schema = Self::schema();
         let mut problems = Vec::new();
         for section in sections {
-            match (
-                &section.node.value,
-                schema.iter().find(|known| known.name == section.key),
-            ) {
+            match (&section.node.value, schema.iter().find(|known| known.name == section.key)) {
                 (Value::Table(members), Some(_)) => {
                     for member in members {
-                        problems.extend(self.set(
-                            &section.key,
-                            &member.key,
-                            &member.place,
-                            &member.node,
-                            set,
-                        ));
+                        problems.extend(self.set(&section.key, &member.key, &member.place, &member.node, set));
                     }
                 }
                 (_, Some(known)) => problems.push(Problem::WrongValue {
@@ -200,33 +181,18 @@ impl Config {
 pub(crate) fn unknown(place: &Place, section: Option<&str>, name: &str) -> Problem {
     let schema = Config::schema();
     let suggestion = match section {
-        None => nearest(name, schema.iter().map(|section| section.name))
-            .map(str::to_owned)
-            .or_else(|| {
-                schema
-                    .iter()
-                    .flat_map(|section| &section.fields)
-                    .find(|field| field.name == name)
-                    .map(Field::key)
-            }),
+        None => nearest(name, schema.iter().map(|section| section.name)).map(str::to_owned).or_else(|| {
+            schema.iter().flat_map(|section| &section.fields).find(|field| field.name == name).map(Field::key)
+        }),
         Some(section) => match schema.iter().find(|known| known.name == section) {
             Some(known) => nearest(name, known.fields.iter().map(|field| field.name))
                 .map(|near| format!("{section}.{near}"))
                 .or_else(|| {
-                    schema
-                        .iter()
-                        .flat_map(|other| &other.fields)
-                        .find(|field| field.name == name)
-                        .map(Field::key)
+                    schema.iter().flat_map(|other| &other.fields).find(|field| field.name == name).map(Field::key)
                 }),
-            None => nearest(section, schema.iter().map(|known| known.name))
-                .map(|near| format!("{near}.{name}")),
+            None => nearest(section, schema.iter().map(|known| known.name)).map(|near| format!("{near}.{name}")),
         },
     };
     let key = section.map_or_else(|| name.to_owned(), |section| format!("{section}.{name}"));
-    Problem::UnknownKey {
-        place: place.clone(),
-        key,
-        suggestion,
-    }
+    Problem::UnknownKey { place: place.clone(), key, suggestion }
 }

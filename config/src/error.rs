@@ -76,10 +76,8 @@ pub enum Problem {
 }
 
 fn hint(suggestion: Option<&str>) -> String {
-    suggestion.map_or_else(
-        || "; `eddy config show` lists them all".to_owned(),
-        |name| format!("; did you mean \"{name}\"?"),
-    )
+    suggestion
+        .map_or_else(|| "; `eddy config show` lists them all".to_owned(), |name| format!("; did you mean \"{name}\"?"))
 }
 
 /// Everything wrong with a configuration, in the order of the layers. One line for each problem.
@@ -102,8 +100,6 @@ impl std::error::Error for Invalid {}
 
 impl From<Problem> for Invalid {
     fn from(problem: Problem) -> Self {
-        Self {
-            problems: vec![problem],
-        }
+        Self { problems: vec![problem] }
     }
 }

@@ -25,10 +25,7 @@ pub fn example() -> String {
                 Applies::AtOnce => "",
                 Applies::AfterRestart => " Takes effect after a restart.",
             };
-            out.push_str(&format!(
-                "# Takes {}.{when}\n#{} = {}\n",
-                field.accepts, field.name, field.default
-            ));
+            out.push_str(&format!("# Takes {}.{when}\n#{} = {}\n", field.accepts, field.name, field.default));
         }
     }
     out

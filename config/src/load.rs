@@ -37,9 +37,7 @@ impl Sources {
             files,
             only: None,
             environment: std::env::vars_os()
-                .filter_map(|(name, value)| {
-                    Some((name.into_string().ok()?, value.into_string().ok()?))
-                })
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
                 .collect(),
             overrides: Vec::new(),
         }
@@ -72,33 +70,19 @@ impl Sources {
         problems.extend(self.apply_environment(&mut config, &mut set));
         problems.extend(self.apply_overrides(&mut config, &mut set));
 
-        let loaded = Loaded {
-            config,
-            files,
-            places: set.into_iter().collect(),
-        };
+        let loaded = Loaded { config, files, places: set.into_iter().collect() };
         if problems.is_empty() {
             // Only then: a value that was refused would show up again as a conflict with its default.
-            problems.extend(loaded.config.conflicts().into_iter().map(|(key, message)| {
-                Problem::Conflict {
-                    place: loaded.origin(key),
-                    key: key.to_owned(),
-                    message,
-                }
+            problems.extend(loaded.config.conflicts().into_iter().map(|(key, message)| Problem::Conflict {
+                place: loaded.origin(key),
+                key: key.to_owned(),
+                message,
             }));
         }
-        if problems.is_empty() {
-            Ok(loaded)
-        } else {
-            Err(Invalid { problems })
-        }
+        if problems.is_empty() { Ok(loaded) } else { Err(Invalid { problems }) }
     }
 
-    fn apply_environment(
-        &self,
-        config: &mut Config,
-        set: &mut Vec<(String, Place)>,
-    ) -> Vec<Problem> {
+    fn apply_environment(&self, config: &mut Config, set: &mut Vec<(String, Place)>) -> Vec<Problem> {
         // Sorted, because the environment's order means nothing and reports should not change with it.
         let mut variables: Vec<_> = self.environment.iter().collect();
         variables.sort();
@@ -113,14 +97,7 @@ impl Sources {
                 continue;
             };
             let place = Place::Environment(variable.clone());
-            problems.extend(assign(
-                config,
-                &section.to_lowercase(),
-                &name.to_lowercase(),
-                text,
-                &place,
-                set,
-            ));
+            problems.extend(assign(config, &section.to_lowercase(), &name.to_lowercase(), text, &place, set));
         }
         problems
     }
@@ -129,9 +106,7 @@ impl Sources {
         let mut problems = Vec::new();
         for argument in &self.overrides {
             let Some((key, text)) = argument.split_once('=') else {
-                problems.push(Problem::NotAnAssignment {
-                    argument: argument.clone(),
-                });
+                problems.push(Problem::NotAnAssignment { argument: argument.clone() });
                 continue;
             };
             let place = Place::CommandLine(argument.clone());
@@ -157,25 +132,15 @@ fn assign(
     if problems.is_empty() || matches!(node.value, Value::Text(_) | Value::Table(_)) {
         return problems;
     }
-    let plain = crate::place::Node {
-        value: Value::Text(text.to_owned()),
-        place: place.clone(),
-    };
-    if config.set(section, name, place, &plain, set).is_empty() {
-        Vec::new()
-    } else {
-        problems
-    }
+    let plain = crate::place::Node { value: Value::Text(text.to_owned()), place: place.clone() };
+    if config.set(section, name, place, &plain, set).is_empty() { Vec::new() } else { problems }
 }
 
 fn read(path: &Path, required: bool) -> Result<Option<String>, Problem> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound && !required => Ok(None),
-        Err(source) => Err(Problem::Unreadable {
-            path: path.to_path_buf(),
-            source,
-        }),
+        Err(source) => Err(Problem::Unreadable { path: path.to_path_buf(), source }),
     }
 }
 
@@ -197,14 +162,6 @@ impl Loaded {
 
     /// Every value in effect with its origin, in the order of the example file.
     pub fn show(&self) -> Vec<Entry> {
-        self.config
-            .entries()
-            .into_iter()
-            .map(|(key, value)| Entry {
-                place: self.origin(&key),
-                key,
-                value,
-            })
-            .collect()
+        self.config.entries().into_iter().map(|(key, value)| Entry { place: self.origin(&key), key, value }).collect()
     }
 }

@@ -2,10 +2,7 @@
 
 /// The candidate that takes the fewest edits to reach, if that is few enough to be a slip of the
 /// fingers: a third of the name, at least two.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
     let most = (name.chars().count() / 3).max(2);
     candidates

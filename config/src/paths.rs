@@ -34,11 +34,7 @@ impl Paths {
     /// From any environment.
     pub fn resolve(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Problem> {
         // The base directory specification has relative paths ignored, not repaired.
-        let absolute = |name: &str| {
-            variable(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute())
-        };
+        let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
         // A unit may have several folders of a kind, separated by colons; the first is Eddy's.
         let unit = |name: &str| {
             let value = variable(name)?.into_string().ok()?;
@@ -49,19 +45,11 @@ impl Paths {
             unit(of_unit)
                 .or_else(|| absolute(of_user).map(|base| base.join("eddy")))
                 .or_else(|| home.as_ref().map(|home| home.join(under_home).join("eddy")))
-                .ok_or(Problem::NoFolder {
-                    what,
-                    variable: of_user,
-                })
+                .ok_or(Problem::NoFolder { what, variable: of_user })
         };
         let state = find("state", "STATE_DIRECTORY", "XDG_STATE_HOME", ".local/state")?;
         let cache = find("the cache", "CACHE_DIRECTORY", "XDG_CACHE_HOME", ".cache")?;
-        let config = find(
-            "the configuration",
-            "CONFIGURATION_DIRECTORY",
-            "XDG_CONFIG_HOME",
-            ".config",
-        )?;
+        let config = find("the configuration", "CONFIGURATION_DIRECTORY", "XDG_CONFIG_HOME", ".config")?;
         let data = absolute("XDG_DATA_HOME")
             .map(|base| base.join("eddy"))
             .or_else(|| home.as_ref().map(|home| home.join(".local/share/eddy")))
@@ -70,14 +58,7 @@ impl Paths {
             .or_else(|| absolute("XDG_RUNTIME_DIR").map(|base| base.join("eddy")))
             // Not the shared temporary folder, where anybody could have made the name first.
             .unwrap_or_else(|| cache.join("run"));
-        Ok(Self {
-            config,
-            state,
-            data,
-            cache,
-            runtime,
-            home,
-        })
+        Ok(Self { config, state, data, cache, runtime, home })
     }
 
     /// The user's configuration file.
@@ -88,11 +69,7 @@ impl Paths {
     /// The folders that hold model folders, the first found first.
     pub fn models(&self, settings: &Models) -> Vec<PathBuf> {
         if !settings.directories.is_empty() {
-            return settings
-                .directories
-                .iter()
-                .map(|path| self.expand(path))
-                .collect();
+            return settings.directories.iter().map(|path| self.expand(path)).collect();
         }
         let mut found = vec![self.downloads()];
         for base in ["/var/lib/eddy", "/usr/share/eddy"] {
@@ -124,29 +101,18 @@ mod tests {
     use super::*;
 
     fn paths(variables: &[(&str, &str)]) -> Result<Paths, Problem> {
-        Paths::resolve(|name| {
-            variables
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| value.into())
-        })
+        Paths::resolve(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()))
     }
 
     #[test]
     fn defaults_lie_under_the_home_folder() {
         let paths = paths(&[("HOME", "/home/ada")]).expect("a home folder is enough");
-        assert_eq!(
-            paths.user_file(),
-            Path::new("/home/ada/.config/eddy/eddy.toml")
-        );
+        assert_eq!(paths.user_file(), Path::new("/home/ada/.config/eddy/eddy.toml"));
         assert_eq!(paths.state, Path::new("/home/ada/.local/state/eddy"));
         assert_eq!(paths.data, Path::new("/home/ada/.local/share/eddy"));
         assert_eq!(paths.cache, Path::new("/home/ada/.cache/eddy"));
         assert_eq!(paths.runtime, Path::new("/home/ada/.cache/eddy/run"));
-        assert_eq!(
-            paths.expand(Path::new("~/models")),
-            Path::new("/home/ada/models")
-        );
+        assert_eq!(paths.expand(Path::new("~/models")), Path::new("/home/ada/models"));
         assert_eq!(paths.expand(Path::new("/~/models")), Path::new("/~/models"));
     }
 
@@ -178,18 +144,13 @@ mod tests {
         assert_eq!(paths.downloads(), Path::new("/var/lib/eddy/models"));
         assert_eq!(
             paths.models(&Models::default()),
-            [
-                Path::new("/var/lib/eddy/models"),
-                Path::new("/usr/share/eddy/models")
-            ]
+            [Path::new("/var/lib/eddy/models"), Path::new("/usr/share/eddy/models")]
         );
     }
 
     #[test]
     fn without_any_folder_the_error_names_the_variable() {
-        let problem = paths(&[("HOME", "")])
-            .expect_err("nowhere to go")
-            .to_string();
+        let problem = paths(&[("HOME", "")]).expect_err("nowhere to go").to_string();
         assert!(problem.contains("XDG_STATE_HOME"), "{problem}");
     }
 }

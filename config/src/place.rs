@@ -139,10 +139,7 @@ impl Origin<'_> {
 
 /// Reads a whole file's text. Reports every syntax error in it, not the first alone.
 pub(crate) fn parse_file(path: &Path, text: &str) -> Result<Vec<Member>, Vec<Problem>> {
-    let origin = Origin::File {
-        path: Arc::new(path.to_path_buf()),
-        text,
-    };
+    let origin = Origin::File { path: Arc::new(path.to_path_buf()), text };
     let (table, mut errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Ok(members(table.get_ref(), &origin));
@@ -165,10 +162,7 @@ pub(crate) fn parse_value(text: &str, place: &Place) -> Node {
         Ok(value) => convert(value.get_ref(), &origin),
         Err(_) => Value::Text(text.to_owned()),
     };
-    Node {
-        value,
-        place: place.clone(),
-    }
+    Node { value, place: place.clone() }
 }
 
 fn members(table: &DeTable<'_>, origin: &Origin<'_>) -> Vec<Member> {
@@ -177,10 +171,7 @@ fn members(table: &DeTable<'_>, origin: &Origin<'_>) -> Vec<Member> {
         .map(|(key, value)| Member {
             key: key.get_ref().to_string(),
             place: origin.at(key.span().start),
-            node: Node {
-                value: convert(value.get_ref(), origin),
-                place: origin.at(value.span().start),
-            },
+            node: Node { value: convert(value.get_ref(), origin), place: origin.at(value.span().start) },
         })
         .collect()
 }
@@ -190,19 +181,15 @@ fn convert(value: &DeValue<'_>, origin: &Origin<'_>) -> Value {
         DeValue::String(text) => Value::Text(text.to_string()),
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map_or_else(|_| Value::Other(number.to_string()), Value::Integer),
-        DeValue::Float(number) => number
-            .as_str()
-            .parse()
-            .map_or_else(|_| Value::Other(number.to_string()), Value::Float),
+        DeValue::Float(number) => {
+            number.as_str().parse().map_or_else(|_| Value::Other(number.to_string()), Value::Float)
+        }
         DeValue::Boolean(flag) => Value::Flag(*flag),
         DeValue::Datetime(date) => Value::Other(date.to_string()),
         DeValue::Array(items) => Value::List(
             items
                 .iter()
-                .map(|item| Node {
-                    value: convert(item.get_ref(), origin),
-                    place: origin.at(item.span().start),
-                })
+                .map(|item| Node { value: convert(item.get_ref(), origin), place: origin.at(item.span().start) })
                 .collect(),
         ),
         DeValue::Table(table) => Value::Table(members(table, origin)),
@@ -215,13 +202,7 @@ mod tests {
 
     #[test]
     fn quoted_text_reads_back() {
-        for text in [
-            "",
-            "plain",
-            "a \"b\" \\ c",
-            "tab\tnewline\nbell\u{7}",
-            "grüße",
-        ] {
+        for text in ["", "plain", "a \"b\" \\ c", "tab\tnewline\nbell\u{7}", "grüße"] {
             match parse_value(&quoted(text), &Place::BuiltIn).value {
                 Value::Text(read) => assert_eq!(read, text),
                 other => panic!("{text:?} came back as {other}"),
@@ -231,15 +212,8 @@ mod tests {
 
     #[test]
     fn places_count_lines_and_characters_from_one() {
-        let members =
-            parse_file(Path::new("x.toml"), "a = 1\n\"ß\" = { \"ü\" = 2 }\n").expect("valid TOML");
-        let Value::Table(inner) = &members
-            .iter()
-            .find(|m| m.key == "ß")
-            .expect("key")
-            .node
-            .value
-        else {
+        let members = parse_file(Path::new("x.toml"), "a = 1\n\"ß\" = { \"ü\" = 2 }\n").expect("valid TOML");
+        let Value::Table(inner) = &members.iter().find(|m| m.key == "ß").expect("key").node.value else {
             panic!("an inline table is a table");
         };
         assert_eq!(inner[0].place.to_string(), "x.toml:2:9");

@@ -28,20 +28,12 @@ pub struct Change {
 
 /// What differs between the configuration a daemon runs with and a newer one, in the order of keys.
 pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
-    let (before, after): (BTreeMap<_, _>, BTreeMap<_, _>) = (
-        old.entries().into_iter().collect(),
-        new.entries().into_iter().collect(),
-    );
+    let (before, after): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        (old.entries().into_iter().collect(), new.entries().into_iter().collect());
     let fields = Config::fields();
     let applies = |key: &str| {
-        let restart = fields
-            .iter()
-            .any(|field| field.applies == Applies::AfterRestart && field.key() == key);
-        if restart {
-            Applies::AfterRestart
-        } else {
-            Applies::AtOnce
-        }
+        let restart = fields.iter().any(|field| field.applies == Applies::AfterRestart && field.key() == key);
+        if restart { Applies::AfterRestart } else { Applies::AtOnce }
     };
     let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
     keys.sort();

@@ -34,11 +34,7 @@ pub(crate) trait Setting: Clone + PartialEq {
 
     /// Takes a value from a layer over what earlier layers gave, and tells which keys it set. Plain
     /// settings are replaced; only a table of entries adds to what is there.
-    fn absorb(
-        &mut self,
-        key: &str,
-        node: &Node,
-    ) -> Result<Vec<(String, crate::Place)>, Vec<Problem>> {
+    fn absorb(&mut self, key: &str, node: &Node) -> Result<Vec<(String, crate::Place)>, Vec<Problem>> {
         match Self::read(&node.value) {
             Ok(value) => {
                 *self = value;
@@ -58,9 +54,7 @@ pub(crate) trait Setting: Clone + PartialEq {
 pub(crate) fn within<T: Setting>(value: &T, low: &T::Bound, high: &T::Bound) -> Result<(), String> {
     match value.bounded() {
         // Written so that a value which compares with nothing (not a number) is refused too.
-        Some(bound) if !(bound >= *low && bound <= *high) => {
-            Err(format!("{} {}", T::accepts(), span::<T>(low, high)))
-        }
+        Some(bound) if !(bound >= *low && bound <= *high) => Err(format!("{} {}", T::accepts(), span::<T>(low, high))),
         _ => Ok(()),
     }
 }
@@ -168,9 +162,7 @@ impl Setting for PathBuf {
     type Bound = Self;
     fn read(value: &Value) -> Result<Self, String> {
         match value {
-            Value::Text(text)
-                if text.is_empty() || text.starts_with('/') || text.starts_with("~/") =>
-            {
+            Value::Text(text) if text.is_empty() || text.starts_with('/') || text.starts_with("~/") => {
                 Ok(Self::from(text))
             }
             _ => Err(Self::accepts()),
@@ -188,21 +180,12 @@ impl<T: Setting> Setting for Vec<T> {
     type Bound = T::Bound;
     fn read(value: &Value) -> Result<Self, String> {
         match value {
-            Value::List(items) => items
-                .iter()
-                .map(|item| T::read(&item.value).map_err(|_| Self::accepts()))
-                .collect(),
+            Value::List(items) => items.iter().map(|item| T::read(&item.value).map_err(|_| Self::accepts())).collect(),
             _ => Err(Self::accepts()),
         }
     }
     fn write(&self) -> String {
-        format!(
-            "[{}]",
-            self.iter()
-                .map(Setting::write)
-                .collect::<Vec<_>>()
-                .join(", ")
-        )
+        format!("[{}]", self.iter().map(Setting::write).collect::<Vec<_>>().join(", "))
     }
     fn accepts() -> String {
         format!("a list, each {}", T::accepts())

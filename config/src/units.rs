@@ -54,24 +54,17 @@ fn written(amount: u64, units: &[(&str, u64)], smallest: &str) -> String {
     units
         .iter()
         .find(|(_, size)| amount > 0 && amount.is_multiple_of(*size))
-        .map_or_else(
-            || format!("{amount}{smallest}"),
-            |(unit, size)| format!("{}{unit}", amount / size),
-        )
+        .map_or_else(|| format!("{amount}{smallest}"), |(unit, size)| format!("{}{unit}", amount / size))
 }
 
 /// A decimal number and one of the units, exact to the last digit. Fractions of the smallest unit
 /// are refused rather than rounded.
 fn amount(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit = unit.trim();
-    let (_, size) = units
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    let (_, size) = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() || fraction.contains('.') || (fraction.is_empty() && number.contains('.')) {
         return None;
@@ -80,10 +73,7 @@ fn amount(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let mut total = u128::from(whole) * u128::from(*size);
     if !fraction.is_empty() {
         let scale = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-        let part = fraction
-            .parse::<u128>()
-            .ok()?
-            .checked_mul(u128::from(*size))?;
+        let part = fraction.parse::<u128>().ok()?.checked_mul(u128::from(*size))?;
         if part % scale != 0 {
             return None;
         }
@@ -115,9 +105,7 @@ impl Setting for Duration {
     type Bound = Self;
     fn read(value: &Value) -> Result<Self, String> {
         match value {
-            Value::Text(text) => amount(text, &TIMES)
-                .map(Self::from_nanos)
-                .ok_or_else(Self::accepts),
+            Value::Text(text) => amount(text, &TIMES).map(Self::from_nanos).ok_or_else(Self::accepts),
             _ => Err(Self::accepts()),
         }
     }
@@ -191,9 +179,7 @@ impl Setting for Never {
     fn read(value: &Value) -> Result<Self, String> {
         match value {
             Value::Text(text) if text == "never" => Ok(Self::Never),
-            other => Duration::read(other)
-                .map(Self::After)
-                .map_err(|_| Self::accepts()),
+            other => Duration::read(other).map(Self::After).map_err(|_| Self::accepts()),
         }
     }
     fn write(&self) -> String {
@@ -231,83 +217,37 @@ mod tests {
             ("1h", 3_600_000_000_000),
             ("0.001us", 1),
         ] {
-            assert_eq!(
-                Duration::read(&text(written)),
-                Ok(Duration::from_nanos(nanoseconds)),
-                "{written}"
-            );
+            assert_eq!(Duration::read(&text(written)), Ok(Duration::from_nanos(nanoseconds)), "{written}");
         }
-        for (written, bytes) in [
-            ("2GiB", 2 << 30),
-            ("64KiB", 65_536),
-            ("10MB", 10_000_000),
-            ("1.5kb", 1_500),
-            ("7B", 7),
-        ] {
+        for (written, bytes) in
+            [("2GiB", 2 << 30), ("64KiB", 65_536), ("10MB", 10_000_000), ("1.5kb", 1_500), ("7B", 7)]
+        {
             assert_eq!(Bytes::read(&text(written)), Ok(Bytes(bytes)), "{written}");
         }
     }
 
     #[test]
     fn amounts_without_a_meaning_are_refused() {
-        for written in [
-            "",
-            "300",
-            "ms",
-            "-1s",
-            "1..5s",
-            ".5s",
-            "5.s",
-            "1 fortnight",
-            "0.5ns",
-            "99999999999999999999s",
-        ] {
+        for written in ["", "300", "ms", "-1s", "1..5s", ".5s", "5.s", "1 fortnight", "0.5ns", "99999999999999999999s"]
+        {
             assert!(Duration::read(&text(written)).is_err(), "{written}");
         }
-        for written in [
-            "",
-            "12",
-            "GiB",
-            "1 elephant",
-            "0.3B",
-            "99999999TiB",
-            "-1MiB",
-        ] {
+        for written in ["", "12", "GiB", "1 elephant", "0.3B", "99999999TiB", "-1MiB"] {
             assert!(Bytes::read(&text(written)).is_err(), "{written}");
         }
-        assert!(
-            Bytes::read(&Value::Integer(5)).is_err(),
-            "a size without a unit is a guess"
-        );
+        assert!(Bytes::read(&Value::Integer(5)).is_err(), "a size without a unit is a guess");
     }
 
     #[test]
     fn what_is_written_reads_back_equal() {
-        for nanoseconds in [
-            0,
-            1,
-            1_000,
-            300_000_000,
-            1_500_000_000,
-            90_000_000_000,
-            3_600_000_000_000,
-            u64::MAX,
-        ] {
+        for nanoseconds in [0, 1, 1_000, 300_000_000, 1_500_000_000, 90_000_000_000, 3_600_000_000_000, u64::MAX] {
             let duration = Duration::from_nanos(nanoseconds);
             let literal = duration.write();
-            assert_eq!(
-                Duration::read(&text(literal.trim_matches('"'))),
-                Ok(duration),
-                "{literal}"
-            );
+            assert_eq!(Duration::read(&text(literal.trim_matches('"'))), Ok(duration), "{literal}");
         }
         for bytes in [0, 1, 1_000, 1_024, 1_536, 3 << 30, u64::MAX] {
             let literal = Bytes(bytes).write();
-            assert_eq!(
-                Bytes::read(&text(literal.trim_matches('"'))),
-                Ok(Bytes(bytes)),
-                "{literal}"
-            );
+            assert_eq!(Bytes::read(&text(literal.trim_matches('"'))), Ok(Bytes(bytes)), "{literal}");
         }
     }
 }

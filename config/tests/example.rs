@@ -39,52 +39,26 @@ fn the_example_with_every_key_set_equals_the_defaults() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("eddy.toml");
     std::fs::write(&path, uncommented()).expect("written");
-    let loaded = Sources {
-        only: Some(path),
-        ..Sources::default()
-    }
-    .load()
-    .expect("the example is valid");
+    let loaded = Sources { only: Some(path), ..Sources::default() }.load().expect("the example is valid");
     assert_eq!(changes(&Config::default(), &loaded.config), []);
     for field in Config::fields() {
         // The rules are empty, and an empty table sets no key.
         if field.key() != "access.rules" {
-            assert!(
-                loaded
-                    .origin(&field.key())
-                    .to_string()
-                    .contains("eddy.toml:"),
-                "{} is missing",
-                field.key()
-            );
+            assert!(loaded.origin(&field.key()).to_string().contains("eddy.toml:"), "{} is missing", field.key());
         }
     }
 }
 
 #[test]
 fn the_example_as_it_stands_sets_nothing() {
-    let loaded = Sources {
-        only: Some(committed()),
-        ..Sources::default()
-    }
-    .load()
-    .expect("the example is valid");
-    assert!(
-        loaded
-            .show()
-            .iter()
-            .all(|entry| entry.place == eddy_config::Place::BuiltIn)
-    );
+    let loaded = Sources { only: Some(committed()), ..Sources::default() }.load().expect("the example is valid");
+    assert!(loaded.show().iter().all(|entry| entry.place == eddy_config::Place::BuiltIn));
 }
 
 #[test]
 fn every_key_is_documented() {
     for field in Config::fields() {
         assert!(!field.docs.is_empty(), "{}", field.key());
-        assert!(
-            field.docs.iter().all(|line| line.len() <= 110),
-            "{}",
-            field.key()
-        );
+        assert!(field.docs.iter().all(|line| line.len() <= 110), "{}", field.key());
     }
 }

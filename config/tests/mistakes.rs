@@ -8,26 +8,16 @@ fn report(text: &str) -> Vec<String> {
     let path = folder.path().join("eddy.toml");
     std::fs::write(&path, text).expect("written");
     let prefix = format!("{}/", folder.path().display());
-    let sources = Sources {
-        only: Some(path),
-        ..Sources::default()
-    };
+    let sources = Sources { only: Some(path), ..Sources::default() };
     let error = sources.load().expect_err("the file is wrong");
-    error
-        .to_string()
-        .lines()
-        .map(|line| line.replace(&prefix, ""))
-        .collect()
+    error.to_string().lines().map(|line| line.replace(&prefix, "")).collect()
 }
 
 fn overridden(argument: &str) -> String {
-    Sources {
-        overrides: vec![argument.into()],
-        ..Sources::default()
-    }
-    .load()
-    .expect_err("the override is wrong")
-    .to_string()
+    Sources { overrides: vec![argument.into()], ..Sources::default() }
+        .load()
+        .expect_err("the override is wrong")
+        .to_string()
 }
 
 #[test]
@@ -37,22 +27,13 @@ fn unknown_names_come_with_the_nearest_known_one() {
             "[voice]\nbargein = true",
             "eddy.toml:2:1: there is no setting \"voice.bargein\"; did you mean \"voice.barge_in\"?",
         ),
-        (
-            "[voices]\nbarge_in = true",
-            "eddy.toml:1:2: there is no setting \"voices\"; did you mean \"voice\"?",
-        ),
-        (
-            "barge_in = true",
-            "eddy.toml:1:1: there is no setting \"barge_in\"; did you mean \"voice.barge_in\"?",
-        ),
+        ("[voices]\nbarge_in = true", "eddy.toml:1:2: there is no setting \"voices\"; did you mean \"voice\"?"),
+        ("barge_in = true", "eddy.toml:1:1: there is no setting \"barge_in\"; did you mean \"voice.barge_in\"?"),
         (
             "[audio]\nbarge_in = true",
             "eddy.toml:2:1: there is no setting \"audio.barge_in\"; did you mean \"voice.barge_in\"?",
         ),
-        (
-            "[log]\ncolour = 1",
-            "eddy.toml:2:1: there is no setting \"log.colour\"; `eddy config show` lists them all",
-        ),
+        ("[log]\ncolour = 1", "eddy.toml:2:1: there is no setting \"log.colour\"; `eddy config show` lists them all"),
     ] {
         assert_eq!(report(text), [line]);
     }
@@ -65,18 +46,9 @@ fn wrong_values_come_with_what_fits() {
             "[audio]\ncapture_frames = 5",
             "eddy.toml:2:18: audio.capture_frames is 5: expected a whole number from 64 to 8192",
         ),
-        (
-            "[audio]\n  capture_frames = -5",
-            "eddy.toml:2:20: audio.capture_frames is -5: expected a whole number",
-        ),
-        (
-            "[voice]\nbarge_in = \"yes\"",
-            "eddy.toml:2:12: voice.barge_in is \"yes\": expected true or false",
-        ),
-        (
-            "[voice]\nspeech_threshold = nan",
-            "eddy.toml:2:20: voice.speech_threshold is nan: expected a number",
-        ),
+        ("[audio]\n  capture_frames = -5", "eddy.toml:2:20: audio.capture_frames is -5: expected a whole number"),
+        ("[voice]\nbarge_in = \"yes\"", "eddy.toml:2:12: voice.barge_in is \"yes\": expected true or false"),
+        ("[voice]\nspeech_threshold = nan", "eddy.toml:2:20: voice.speech_threshold is nan: expected a number"),
         (
             "[voice]\nspeech_threshold = 2",
             "eddy.toml:2:20: voice.speech_threshold is 2: expected a number from 0.05 to 0.99",
@@ -89,10 +61,7 @@ fn wrong_values_come_with_what_fits() {
             "[models]\ndirectories = [\"models\"]",
             "eddy.toml:2:15: models.directories is [\"models\"]: expected a list, each a path that begins with / or ~/, or nothing",
         ),
-        (
-            "voice = 3",
-            "eddy.toml:1:9: voice is 3: expected a table that begins with [voice]",
-        ),
+        ("voice = 3", "eddy.toml:1:9: voice is 3: expected a table that begins with [voice]"),
         (
             "[access.rules.notes]\nspeak = \"allow\"",
             "eddy.toml:1:15: access.rules.\"notes\" is \"notes\": expected an application in quotes: \"*\", the path of an executable, a unit (\"notes.service\") or a sandboxed application's identifier (\"org.example.Notes\")",
@@ -109,10 +78,7 @@ fn wrong_values_come_with_what_fits() {
         assert_eq!(report(text), [line]);
     }
     let size = report("[models]\nmemory_budget = 5");
-    assert!(
-        size[0].contains("expected \"auto\" or a size such as \"64KiB\" or \"2GiB\""),
-        "{size:?}"
-    );
+    assert!(size[0].contains("expected \"auto\" or a size such as \"64KiB\" or \"2GiB\""), "{size:?}");
     let wait = report("[models]\nidle_unload = \"1ms\"");
     assert!(wait[0].contains("from \"1s\" to \"30d\""), "{wait:?}");
 }
@@ -131,15 +97,9 @@ fn values_that_exclude_each_other_are_named_together() {
 
 #[test]
 fn all_mistakes_are_reported_in_one_run() {
-    assert_eq!(
-        report("[voice]\nx = 1\nbarge_in = 1\n[nonsense]\n").len(),
-        3
-    );
+    assert_eq!(report("[voice]\nx = 1\nbarge_in = 1\n[nonsense]\n").len(), 3);
     let syntax = report("[voice]\nbarge_in = \n[audio\n");
-    assert!(
-        syntax.len() >= 2 && syntax[0].starts_with("eddy.toml:2:"),
-        "{syntax:?}"
-    );
+    assert!(syntax.len() >= 2 && syntax[0].starts_with("eddy.toml:2:"), "{syntax:?}");
 }
 
 #[test]
@@ -150,12 +110,9 @@ fn overrides_and_variables_are_named_as_such() {
     );
     assert!(overridden("voice").contains("write section.key=value"));
     assert!(overridden("voice=1").contains("there is no setting"));
-    let error = Sources {
-        environment: vec![("EDDY_VOICE__BARGE_IN".into(), "perhaps".into())],
-        ..Sources::default()
-    }
-    .load()
-    .expect_err("no flag");
+    let error = Sources { environment: vec![("EDDY_VOICE__BARGE_IN".into(), "perhaps".into())], ..Sources::default() }
+        .load()
+        .expect_err("no flag");
     assert_eq!(
         error.to_string(),
         "environment, EDDY_VOICE__BARGE_IN: voice.barge_in is \"perhaps\": expected true or false"
@@ -165,21 +122,8 @@ fn overrides_and_variables_are_named_as_such() {
 #[test]
 fn a_file_asked_for_by_name_has_to_be_readable() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    for path in [
-        folder.path().join("absent.toml"),
-        folder.path().to_path_buf(),
-    ] {
-        let error = Sources {
-            only: Some(path.clone()),
-            ..Sources::default()
-        }
-        .load()
-        .expect_err("unreadable");
-        assert!(
-            error
-                .to_string()
-                .starts_with(&format!("{}: cannot read", path.display())),
-            "{error}"
-        );
+    for path in [folder.path().join("absent.toml"), folder.path().to_path_buf()] {
+        let error = Sources { only: Some(path.clone()), ..Sources::default() }.load().expect_err("unreadable");
+        assert!(error.to_string().starts_with(&format!("{}: cannot read", path.display())), "{error}");
     }
 }

@@ -63,18 +63,13 @@ impl Application {
         let dotted = |text: &str| {
             text.contains('.')
                 && text.split('.').all(|part| {
-                    !part.is_empty()
-                        && part
-                            .chars()
-                            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+                    !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
                 })
         };
         match word {
             "*" => Some(Self::Any),
             path if path.starts_with('/') && path.len() > 1 => Some(Self::Executable(path.into())),
-            unit if unit.ends_with(".service") || unit.ends_with(".scope") => {
-                Some(Self::Unit(unit.into()))
-            }
+            unit if unit.ends_with(".service") || unit.ends_with(".scope") => Some(Self::Unit(unit.into())),
             id if dotted(id) => Some(Self::Sandboxed(id.into())),
             _ => None,
         }
@@ -110,10 +105,7 @@ impl Setting for Rules {
 
     fn read(value: &Value) -> Result<Self, String> {
         let mut rules = Self::default();
-        let node = Node {
-            value: value.clone(),
-            place: Place::BuiltIn,
-        };
+        let node = Node { value: value.clone(), place: Place::BuiltIn };
         rules.absorb("", &node).map_err(|_| Self::accepts())?;
         Ok(rules)
     }
@@ -123,22 +115,12 @@ impl Setting for Rules {
             .0
             .iter()
             .map(|(application, rules)| {
-                let rules: Vec<String> = rules
-                    .iter()
-                    .map(|(capability, decision)| format!("{capability} = \"{decision}\""))
-                    .collect();
-                format!(
-                    "{} = {{ {} }}",
-                    quoted(&application.to_string()),
-                    rules.join(", ")
-                )
+                let rules: Vec<String> =
+                    rules.iter().map(|(capability, decision)| format!("{capability} = \"{decision}\"")).collect();
+                format!("{} = {{ {} }}", quoted(&application.to_string()), rules.join(", "))
             })
             .collect();
-        if applications.is_empty() {
-            "{}".into()
-        } else {
-            format!("{{ {} }}", applications.join(", "))
-        }
+        if applications.is_empty() { "{}".into() } else { format!("{{ {} }}", applications.join(", ")) }
     }
 
     fn accepts() -> String {
@@ -150,10 +132,7 @@ impl Setting for Rules {
             .iter()
             .flat_map(|(application, rules)| {
                 rules.iter().map(move |(capability, decision)| {
-                    (
-                        format!("{key}.{}.{capability}", quoted(&application.to_string())),
-                        decision.write(),
-                    )
+                    (format!("{key}.{}.{capability}", quoted(&application.to_string())), decision.write())
                 })
             })
             .collect()
@@ -180,10 +159,7 @@ impl Setting for Rules {
                         match read_rule(&named, rule) {
                             Ok((capability, decision)) => {
                                 known.insert(capability, decision);
-                                set.push((
-                                    format!("{named}.{capability}"),
-                                    rule.node.place.clone(),
-                                ));
+                                set.push((format!("{named}.{capability}"), rule.node.place.clone()));
                             }
                             Err(problem) => problems.push(problem),
                         }
@@ -197,11 +173,7 @@ impl Setting for Rules {
                 )),
             }
         }
-        if problems.is_empty() {
-            Ok(set)
-        } else {
-            Err(problems)
-        }
+        if problems.is_empty() { Ok(set) } else { Err(problems) }
     }
 }
 
@@ -211,11 +183,8 @@ fn read_rule(application: &str, rule: &Member) -> Result<(Capability, Decision),
         return Err(Problem::UnknownKey {
             place: rule.place.clone(),
             key,
-            suggestion: nearest(
-                &rule.key,
-                Capability::ALL.iter().map(|capability| capability.as_str()),
-            )
-            .map(str::to_owned),
+            suggestion: nearest(&rule.key, Capability::ALL.iter().map(|capability| capability.as_str()))
+                .map(str::to_owned),
         });
     };
     Decision::read(&rule.node.value)
@@ -224,12 +193,7 @@ fn read_rule(application: &str, rule: &Member) -> Result<(Capability, Decision),
 }
 
 fn wrong(place: &Place, key: &str, value: &Value, expected: String) -> Problem {
-    Problem::WrongValue {
-        place: place.clone(),
-        key: key.to_owned(),
-        found: value.to_string(),
-        expected,
-    }
+    Problem::WrongValue { place: place.clone(), key: key.to_owned(), found: value.to_string(), expected }
 }
 
 settings! {
@@ -263,10 +227,7 @@ impl Access {
             .chain([&Application::Any])
             .find_map(|application| self.rules.get(application, capability))
             .unwrap_or_else(|| {
-                if identities
-                    .iter()
-                    .any(|identity| matches!(identity, Application::Sandboxed(_)))
-                {
+                if identities.iter().any(|identity| matches!(identity, Application::Sandboxed(_))) {
                     self.sandboxed
                 } else {
                     self.default
@@ -282,10 +243,7 @@ mod tests {
 
     fn access(rules: &str) -> Access {
         let node = parse_value(rules, &Place::BuiltIn);
-        Access {
-            rules: Rules::read(&node.value).expect("valid rules"),
-            ..Access::default()
-        }
+        Access { rules: Rules::read(&node.value).expect("valid rules"), ..Access::default() }
     }
 
     #[test]
@@ -310,11 +268,7 @@ mod tests {
             (vec![], Listen, Ask),
             (vec![], Speak, Allow),
         ] {
-            assert_eq!(
-                access.decide(&identities, capability),
-                decision,
-                "{identities:?} {capability}"
-            );
+            assert_eq!(access.decide(&identities, capability), decision, "{identities:?} {capability}");
         }
     }
 
