@@ -6,6 +6,7 @@
 pub mod capture;
 pub mod device;
 pub mod drift;
+pub mod ear;
 pub mod echo;
 pub mod error;
 pub mod playback;

@@ -8,7 +8,7 @@
 pub use assert_no_alloc::AllocDisabler;
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -41,14 +41,14 @@ pub enum Failure {
 /// What a stream's callbacks leave behind for others to see; every access is one atomic operation.
 pub(crate) struct Health {
     opened: Instant,
-    /// Nanoseconds from `opened` to the last callback.
+    /// Nanoseconds from `opened` to the last callback; 0 before the first.
     last: AtomicU64,
     failure: AtomicU8,
     pub(crate) lost_samples: AtomicU64,
     pub(crate) gaps: AtomicU64,
     pub(crate) latency_ns: AtomicU64,
-    /// Whether callbacks are due: a stream that was not started is not stalled.
-    running: AtomicBool,
+    /// Nanoseconds from `opened` to when callbacks became due; 0 before the stream was started.
+    started: AtomicU64,
     waiter: OnceLock<Thread>,
 }
 
@@ -61,7 +61,7 @@ impl Health {
             lost_samples: AtomicU64::new(0),
             gaps: AtomicU64::new(0),
             latency_ns: AtomicU64::new(0),
-            running: AtomicBool::new(false),
+            started: AtomicU64::new(0),
             waiter: OnceLock::new(),
         }
     }
@@ -79,9 +79,12 @@ impl Health {
         }
     }
 
-    /// Seconds since the last callback, at most a tenth: what the device has moved since, if it moves.
+    /// Seconds since the last callback, at most a twentieth: what the device has moved since, if it moves.
     pub(crate) fn since_callback(&self) -> f64 {
-        (self.now().saturating_sub(self.last.load(Relaxed)) as f64 / 1e9).min(0.1)
+        match self.last.load(Relaxed) {
+            0 => 0.0,
+            last => (self.now().saturating_sub(last) as f64 / 1e9).min(0.05),
+        }
     }
 
     /// Names the calling thread as the one to be woken; the first to ask is it for good.
@@ -90,8 +93,7 @@ impl Health {
     }
 
     pub(crate) fn start(&self) {
-        self.last.store(self.now(), Relaxed);
-        self.running.store(true, Relaxed);
+        self.started.store(self.now().max(1), Relaxed);
     }
 
     /// Keeps the first failure only: one host calls this a hundred thousand times a second once its server is dead.
@@ -121,7 +123,9 @@ impl Health {
             2 => return Some(Trouble::Failed(Failure::ServerGone)),
             _ => return Some(Trouble::Failed(Failure::Other)),
         }
-        let silent = Duration::from_nanos(self.now().saturating_sub(self.last.load(Relaxed)));
-        (self.running.load(Relaxed) && silent > patience).then_some(Trouble::Stalled(silent))
+        let started = self.started.load(Relaxed);
+        let silent = self.now().saturating_sub(self.last.load(Relaxed).max(started));
+        let silent = Duration::from_nanos(silent);
+        (started > 0 && silent > patience).then_some(Trouble::Stalled(silent))
     }
 }

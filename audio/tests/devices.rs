@@ -59,14 +59,14 @@ fn say(playback: &mut Playback, samples: &[f32]) {
     within(SOON, "the utterance ends", || playback.finish().then_some(()));
 }
 
-/// Where `part` begins in `whole`: the best of all shifts, by the correlation of its first second.
+/// Where `part` begins in `whole`, which is silent before: near the first sound of both, at the best match.
 fn find(part: &[f32], whole: &[f32]) -> usize {
-    let probe = &part[..part.len().min(12_000)];
-    let coarse = |shift: usize| -> f32 {
-        probe.iter().step_by(13).zip(whole[shift..].iter().step_by(13)).map(|(a, b)| a * b).sum()
-    };
-    let shifts = whole.len().saturating_sub(part.len()).min(2 * 48_000);
-    (0..=shifts).max_by(|&a, &b| coarse(a).total_cmp(&coarse(b))).unwrap_or(0)
+    let first = |samples: &[f32]| samples.iter().position(|sample| sample.abs() > 1e-3).expect("a sound");
+    let about = first(whole).saturating_sub(first(part));
+    let probe = &part[..part.len().min(24_000)];
+    (about.saturating_sub(200)..about + 200)
+        .max_by(|&a, &b| correlation(&whole[a..], probe).total_cmp(&correlation(&whole[b..], probe)))
+        .expect("a range")
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn what_is_spoken_is_recorded() {
         let heard = record(&mut capture, 5 * 48_000);
         // Before the search, in which nobody reads.
         let (overruns, trouble) = (capture.overruns(), capture.trouble());
-        let begin = find(&spoken[..2 * 48_000], &heard);
+        let begin = find(&spoken, &heard);
         let alike = correlation(&heard[begin..], &spoken);
         println!("recorded: correlation {alike:.5}, latency {:?}", capture.latency());
         assert!(alike > 0.999, "{alike}");
