@@ -25,7 +25,7 @@ const FARTHEST: f64 = 0.040;
 /// Late callbacks that are endured before the streams are joined farther apart.
 const ENDURED: u32 = 3;
 /// Distances that work; outside, the streams are joined anew.
-const WORKABLE: std::ops::RangeInclusive<f64> = 0.015..=0.080;
+const WORKABLE: std::ops::RangeInclusive<f64> = 0.020..=0.080;
 /// A change of the distance by this much, on the average of some frames, is not drift. A server that asks for its
 /// samples earlier than before looks like this, and so does one that let the loudspeaker fall silent. The first needs
 /// no correction and the second is one step for the canceller, which it takes better than a slow slide: so the new
@@ -271,8 +271,8 @@ mod tests {
             assert!(follower.joins() <= most, "{ppm} ppm: {} joins", follower.joins());
             assert!(follower.starved() < 8, "{ppm} ppm: {} frames starved", follower.starved());
             assert!((follower.drift() * 1e6 - ppm).abs() < 60.0, "{ppm} ppm, found {}", follower.drift() * 1e6);
-            let begin = out.iter().position(|sample| *sample != 0.0).expect("sound") + 1_600;
-            let silent = out[begin..].windows(8).any(|window| window.iter().all(|sample| *sample == 0.0));
+            // In the last two thirds, when the distance has been found.
+            let silent = out[out.len() / 3..].windows(8).any(|window| window.iter().all(|sample| *sample == 0.0));
             assert!(!silent, "{ppm} ppm: a gap");
             // The tone that the loudspeaker really emits.
             let wanted = 300.0 * (1.0 + ppm * 1e-6);
