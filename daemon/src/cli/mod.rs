@@ -73,6 +73,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Whether `words` (with `eddy` in front) is a command line that is understood; for checking documents.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_usage(words: &[String]) -> Result<(), String> {
+    Cli::try_parse_from(words).map(|_| ()).map_err(|error| error.to_string())
+}
+
 fn interrupted() -> ExitCode {
     eprintln!("eddy: interrupted");
     ExitCode::from(130)

@@ -1,0 +1,70 @@
+# Set-up, build, tests and demo. `make demo` and `make test` do everything they need, and say what they install.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+BUILD_PACKAGES := gcc libc6-dev pkg-config libasound2-dev python3 python3-pip
+TEST_PACKAGES  := $(BUILD_PACKAGES) dbus pulseaudio pulseaudio-utils systemd
+
+# Clippy looks at the workspace while it is compiled, so that nothing is compiled twice for it.
+LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__
+
+PYTHON ?= python3
+FIXTURE_ENV ?= target/fixtures-env
+MODEL ?= tests/fixtures/speech-a
+QUESTIONS ?= tests/fixtures/questions/question.wav
+
+.PHONY: help
+help: ## Show what there is.
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
+
+.PHONY: demo
+demo: build-packages rust runtime ## Ask Eddy a recorded question and write its spoken answer.
+	@cargo build --quiet --release --package eddyd
+	echo "The model is a tiny one with random weights, as the tests use it: its words and sounds mean nothing."
+	target/release/eddy demo $(QUESTIONS) --model $(MODEL) --output target/demo
+
+.PHONY: test
+test: test-packages rust runtime ## Check formatting, lints, and run all tests.
+	@cargo fmt --all --check
+	systemd/check
+	# The command line's tests run the binary, which `cargo test` alone would not build.
+	$(LINTED) cargo build --workspace
+	$(LINTED) cargo test --workspace
+
+.PHONY: lint
+lint: rust ## Check licences, bans and sources of all dependencies.
+	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; cargo install --locked cargo-deny; }
+	cargo deny check licenses bans sources
+
+.PHONY: fixtures
+fixtures: ## Make the fixtures again from the reference implementations (downloads PyTorch, about 6 GB).
+	@[[ -x $(FIXTURE_ENV)/bin/python ]] || $(PYTHON) -m venv $(FIXTURE_ENV)
+	$(FIXTURE_ENV)/bin/pip install --quiet --requirement tests/reference/requirements.txt
+	$(FIXTURE_ENV)/bin/python tests/reference/make_speech.py --out tests/fixtures
+
+.PHONY: runtime
+runtime: ## Fetch ONNX Runtime's library.
+	@models/fetch-runtime
+
+.PHONY: rust
+rust:
+	@command -v cargo >/dev/null || {
+	    echo "Eddy needs Rust 1.92 or newer and there is no cargo here; install it from https://rustup.rs" >&2
+	    exit 1
+	}
+
+.PHONY: build-packages test-packages
+build-packages: PACKAGES := $(BUILD_PACKAGES)
+test-packages: PACKAGES := $(TEST_PACKAGES)
+build-packages test-packages:
+	@missing=$$(for package in $(PACKAGES); do
+	    dpkg-query --show --showformat='$${db:Status-Status}\n' $$package 2>/dev/null | grep -qx installed || echo $$package
+	done)
+	[[ -n $$missing ]] || exit 0
+	echo "installing" $$missing
+	[[ $$EUID -eq 0 ]] && sudo= || sudo=sudo
+	$$sudo apt-get update --quiet=2
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends $$missing >/dev/null
