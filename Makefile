@@ -11,7 +11,7 @@ TEST_PACKAGES  := $(BUILD_PACKAGES) dbus pulseaudio pulseaudio-utils systemd
 # Clippy looks at the workspace while it is compiled, so that nothing is compiled twice for it.
 LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__
 
-PYTHON ?= python3
+PYTHON ?= python3.12
 FIXTURE_ENV ?= target/fixtures-env
 MODEL ?= tests/fixtures/speech-a
 QUESTIONS ?= tests/fixtures/questions/question.wav
@@ -43,6 +43,7 @@ lint: rust ## Check licences, bans and sources of all dependencies.
 fixtures: ## Make the fixtures again from the reference implementations (downloads PyTorch, about 6 GB).
 	@[[ -x $(FIXTURE_ENV)/bin/python ]] || $(PYTHON) -m venv $(FIXTURE_ENV)
 	$(FIXTURE_ENV)/bin/pip install --quiet --requirement tests/reference/requirements.txt
+	$(FIXTURE_ENV)/bin/pip uninstall --quiet --yes torchaudio
 	$(FIXTURE_ENV)/bin/python tests/reference/make_speech.py --out tests/fixtures
 
 .PHONY: runtime

@@ -62,6 +62,9 @@ impl Stop {
     }
 }
 
+/// Where ONNX Runtime looks for the external data of a graph that comes from memory.
+const EXTERNAL_DATA_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
 /// A session, with the path that errors name.
 #[derive(Debug)]
 pub(crate) struct Graph {
@@ -73,22 +76,30 @@ pub(crate) struct Graph {
 impl Graph {
     /// Builds the session for `file`, after `edit` where there is one.
     ///
-    /// Weights in external data stay memory-mapped by ONNX Runtime; an edited graph is handed over from memory and
-    /// finds its external data through the folder that it came from.
+    /// Weights in external data stay memory-mapped by ONNX Runtime. A graph that is edited, or whose weights lie behind
+    /// links, is handed over from memory, with the folder that its weights really lie in.
     pub fn load(runtime: &Runtime, file: &GraphFile, edit: Option<&Edit>, stop: &Stop) -> Result<Self> {
         let failed = |reason: String| Error::Graph { path: file.path().to_path_buf(), reason: one_line(&reason) };
         let mut builder = Session::builder(runtime.environment())
             .and_then(|builder| Ok(builder.with_flush_to_zero()?))
             .map_err(|error| failed(error.to_string()))?;
-        let session = match edit {
-            None => builder.commit_from_file(file.path()),
-            Some(edit) => {
-                let folder = file.path().parent().unwrap_or(Path::new(".")).to_string_lossy().into_owned();
+        let home = file.weights_home()?;
+        let session = match (edit, home) {
+            (None, None) => builder.commit_from_file(file.path()),
+            (edit, home) => {
+                let mut edit = edit.cloned().unwrap_or_default();
+                if let Some(home) = home {
+                    edit.locations = home.locations;
+                    builder = builder
+                        .with_config_entry(EXTERNAL_DATA_FOLDER, home.folder.to_string_lossy())
+                        .map_err(|error| failed(error.to_string()))?;
+                } else if let Some(folder) = file.path().parent() {
+                    builder = builder
+                        .with_config_entry(EXTERNAL_DATA_FOLDER, folder.to_string_lossy())
+                        .map_err(|error| failed(error.to_string()))?;
+                }
                 let bytes = edit.apply(file.bytes()).map_err(|reason| failed(reason.to_owned()))?;
-                builder
-                    .with_config_entry("session.model_external_initializers_file_folder_path", folder)
-                    .map_err(|error| failed(error.to_string()))?
-                    .commit_from_memory(&bytes)
+                builder.commit_from_memory(&bytes)
             }
         };
         let session = session.map_err(|error| failed(error.to_string()))?;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::path::{Path, PathBuf};
+
 use eddy_models::backbone::Input;
 use eddy_models::speech::{Event, InverseStft, Mode, Prompt, Reply, ReplyOptions, Speech, StftSettings};
 use eddy_tests::compare::{assert_close, cosine};
@@ -150,6 +152,36 @@ fn the_published_rotary_fault_is_repaired_and_reported() {
     interleaved_reply(&mut faulty, "speech-a");
     assert!(speech("speech-a", "fp32").identity().repairs.is_empty(), "nothing to repair there");
     assert_eq!(speech_at(folder.path(), "q4").identity().repairs.len(), 1);
+}
+
+/// A folder as the hub's cache has it: every file is a link to a file with a meaningless name elsewhere.
+fn in_hub_cache(folder: &Path) -> (tempfile::TempDir, PathBuf) {
+    let cache = tempfile::tempdir().unwrap();
+    let (blobs, snapshot) = (cache.path().join("blobs"), cache.path().join("snapshots/main"));
+    std::fs::create_dir_all(&blobs).unwrap();
+    std::fs::create_dir_all(snapshot.join("onnx")).unwrap();
+    let mut names = 0..;
+    for inside in ["", "onnx"] {
+        for entry in std::fs::read_dir(folder.join(inside)).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_file() {
+                let blob = blobs.join(format!("{:04x}", names.next().unwrap()));
+                std::fs::copy(entry.path(), &blob).unwrap();
+                std::os::unix::fs::symlink(blob, snapshot.join(inside).join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    (cache, snapshot)
+}
+
+#[test]
+fn a_folder_in_the_hubs_cache_works_repaired_or_not() {
+    for over in [None, Some("speech-a-faulty")] {
+        let folder = composed("speech-a", over);
+        let (_cache, snapshot) = in_hub_cache(folder.path());
+        let mut speech = speech_at(&snapshot, "fp32");
+        assert_eq!(speech.identity().repairs.len(), usize::from(over.is_some()));
+        interleaved_reply(&mut speech, "speech-a");
+    }
 }
 
 #[test]

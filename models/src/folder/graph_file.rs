@@ -25,6 +25,13 @@ pub struct GraphFile {
     weight_bytes: u64,
 }
 
+/// A folder that holds a graph's external data, and the names that the files have there.
+#[derive(Debug)]
+pub(crate) struct WeightsHome {
+    pub folder: PathBuf,
+    pub locations: BTreeMap<String, String>,
+}
+
 impl GraphFile {
     /// Maps and reads the graph at `path`, and checks its external data.
     ///
@@ -69,6 +76,40 @@ impl GraphFile {
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
+    }
+
+    /// Where the external data really lies; `None` when it lies beside the graph.
+    ///
+    /// In the hub's cache every file of a folder is a link to a file of another name elsewhere, and ONNX Runtime refuses
+    /// external data behind a link that leaves the folder it was told.
+    pub(crate) fn weights_home(&self) -> Result<Option<WeightsHome>> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let remedy = "check that the file exists and may be read";
+        let here = folder.canonicalize().map_err(Error::io(folder, remedy))?;
+        let mut real = BTreeMap::new();
+        for data in self.model.initializers.iter().filter_map(|tensor| tensor.external.as_ref()) {
+            if !real.contains_key(&data.location) {
+                let path = folder.join(&data.location);
+                real.insert(data.location.clone(), path.canonicalize().map_err(Error::io(path, remedy))?);
+            }
+        }
+        if real.values().all(|path| path.starts_with(&here)) {
+            return Ok(None);
+        }
+        let mut home: Option<PathBuf> = None;
+        for path in real.values() {
+            let mut common = home.unwrap_or_else(|| path.parent().unwrap_or(path).to_path_buf());
+            while !path.starts_with(&common) {
+                common.pop();
+            }
+            home = Some(common);
+        }
+        let folder = home.unwrap_or(here);
+        let locations = real
+            .into_iter()
+            .filter_map(|(name, path)| Some((name, path.strip_prefix(&folder).ok()?.to_string_lossy().into_owned())))
+            .collect();
+        Ok(Some(WeightsHome { folder, locations }))
     }
 
     /// An [`Error::UnknownGraph`] about this file.

@@ -22,6 +22,8 @@ pub struct Edit {
     pub attributes: Vec<(&'static str, &'static str, i64)>,
     /// Initializers to replace, by name.
     pub tensors: BTreeMap<String, TensorPatch>,
+    /// New places of external data files, by their old ones.
+    pub locations: BTreeMap<String, String>,
 }
 
 impl Edit {
@@ -113,6 +115,17 @@ impl Edit {
         if number == 6 { self.graph(bytes).map(Some) } else { Ok(None) }
     }
 
+    fn tensor_field(&self, number: u32, bytes: &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf> {
+        if number != 13 || self.locations.is_empty() {
+            return Ok(None);
+        }
+        let Some(place) = location(bytes)?.and_then(|place| self.locations.get(place)) else { return Ok(None) };
+        let mut entry = Vec::with_capacity(place.len() + 16);
+        wire::put_bytes(&mut entry, 1, b"location");
+        wire::put_bytes(&mut entry, 2, place.as_bytes());
+        Ok(Some(entry))
+    }
+
     fn tensor(&self, bytes: &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf> {
         let mut name = "";
         for field in wire::fields(bytes) {
@@ -122,7 +135,9 @@ impl Edit {
             }
         }
         let Some(patch) = self.tensors.get(name) else {
-            return Ok(None);
+            let mut out = Vec::with_capacity(bytes.len());
+            self.rewrite(bytes, &mut out, Self::tensor_field)?;
+            return Ok(Some(out));
         };
         let mut out = Vec::with_capacity(patch.raw.len() + 64);
         for field in wire::fields(bytes) {
@@ -135,6 +150,20 @@ impl Edit {
         wire::put_bytes(&mut out, 9, &patch.raw);
         Ok(Some(out))
     }
+}
+
+/// The value of an external data entry (`key`, `value`) whose key is `location`.
+fn location(entry: &[u8]) -> Result<Option<&str>, NotProtobuf> {
+    let (mut key, mut value) = ("", "");
+    for field in wire::fields(entry) {
+        let field = field?;
+        match field.number {
+            1 => key = field.text().unwrap_or_default(),
+            2 => value = field.text().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    Ok((key == "location").then_some(value))
 }
 
 fn attribute_name(bytes: &[u8]) -> Result<String, NotProtobuf> {
