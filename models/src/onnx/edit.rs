@@ -15,6 +15,9 @@ pub struct TensorPatch {
     pub raw: Vec<u8>,
 }
 
+/// Gives the new body of a field, by its number and old body, or `None` where it stays.
+type Special = fn(&Edit, u32, &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf>;
+
 /// A set of edits, applied in one pass.
 #[derive(Debug, Clone, Default)]
 pub struct Edit {
@@ -39,12 +42,7 @@ impl Edit {
     }
 
     /// Copies `message`; `special` returns the new body of a field that changes.
-    fn rewrite(
-        &self,
-        message: &[u8],
-        out: &mut Vec<u8>,
-        special: fn(&Self, u32, &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf>,
-    ) -> Result<(), NotProtobuf> {
+    fn rewrite(&self, message: &[u8], out: &mut Vec<u8>, special: Special) -> Result<(), NotProtobuf> {
         for field in wire::fields(message) {
             let field = field?;
             let changed = match field.bytes() {
