@@ -1,10 +1,12 @@
 //! One ONNX Runtime session: building it from a looked-at file, running it, and stopping it from outside.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ort::session::IoBinding;
+use ort::session::builder::SessionBuilder;
 use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::DynValue;
 
@@ -76,33 +78,38 @@ pub(crate) struct Graph {
 impl Graph {
     /// Builds the session for `file`, after `edit` where there is one.
     ///
-    /// Weights in external data stay memory-mapped by ONNX Runtime. A graph that is edited, or whose weights lie behind
-    /// links, is handed over from memory, with the folder that its weights really lie in.
+    /// Weights in external data stay memory-mapped by ONNX Runtime.
     pub fn load(runtime: &Runtime, file: &GraphFile, edit: Option<&Edit>, stop: &Stop) -> Result<Self> {
-        let failed = |reason: String| Error::Graph { path: file.path().to_path_buf(), reason: one_line(&reason) };
-        let mut builder = Session::builder(runtime.environment())
-            .and_then(|builder| Ok(builder.with_flush_to_zero()?))
-            .map_err(|error| failed(error.to_string()))?;
-        let home = file.weights_home()?;
-        let session = match (edit, home) {
-            (None, None) => builder.commit_from_file(file.path()),
-            (edit, home) => {
-                let mut edit = edit.cloned().unwrap_or_default();
-                if let Some(home) = home {
-                    edit.locations = home.locations;
-                    builder = builder
-                        .with_config_entry(EXTERNAL_DATA_FOLDER, home.folder.to_string_lossy())
-                        .map_err(|error| failed(error.to_string()))?;
-                } else if let Some(folder) = file.path().parent() {
-                    builder = builder
-                        .with_config_entry(EXTERNAL_DATA_FOLDER, folder.to_string_lossy())
-                        .map_err(|error| failed(error.to_string()))?;
-                }
-                let bytes = edit.apply(file.bytes()).map_err(|reason| failed(reason.to_owned()))?;
-                builder.commit_from_memory(&bytes)
+        match edit {
+            Some(edit) => {
+                let bytes = edit.apply(file.bytes()).map_err(|reason| failed(file, reason))?;
+                Self::from_bytes(runtime, file, &bytes, stop)
             }
+            None if file.weights_home()?.is_some() => Self::from_bytes(runtime, file, file.bytes(), stop),
+            None => {
+                let session = builder(runtime).and_then(|mut builder| builder.commit_from_file(file.path()));
+                Self::built(file, session, stop)
+            }
+        }
+    }
+
+    /// Builds the session for `bytes`, which were made from `file` and refer to its external data.
+    pub fn from_bytes(runtime: &Runtime, file: &GraphFile, bytes: &[u8], stop: &Stop) -> Result<Self> {
+        let (folder, bytes) = match file.weights_home()? {
+            Some(home) => {
+                let moved = Edit { locations: home.locations, ..Edit::default() };
+                (home.folder, Cow::Owned(moved.apply(bytes).map_err(|reason| failed(file, reason))?))
+            }
+            None => (file.path().parent().unwrap_or(Path::new(".")).to_path_buf(), Cow::Borrowed(bytes)),
         };
-        let session = session.map_err(|error| failed(error.to_string()))?;
+        let session = builder(runtime)
+            .and_then(|builder| Ok(builder.with_config_entry(EXTERNAL_DATA_FOLDER, folder.to_string_lossy())?))
+            .and_then(|mut builder| builder.commit_from_memory(&bytes));
+        Self::built(file, session, stop)
+    }
+
+    fn built(file: &GraphFile, session: Result<Session, ort::Error>, stop: &Stop) -> Result<Self> {
+        let session = session.map_err(|error| failed(file, &error.to_string()))?;
         Ok(Self { session, path: file.path().to_path_buf(), stop: stop.clone() })
     }
 
@@ -147,6 +154,14 @@ impl Graph {
     pub fn failure(&self, error: &ort::Error) -> Error {
         failure(&self.path, &self.stop, error)
     }
+}
+
+fn builder(runtime: &Runtime) -> Result<SessionBuilder, ort::Error> {
+    Ok(Session::builder(runtime.environment())?.with_flush_to_zero()?)
+}
+
+fn failed(file: &GraphFile, reason: &str) -> Error {
+    Error::Graph { path: file.path().to_path_buf(), reason: one_line(reason) }
 }
 
 fn failure(path: &Path, stop: &Stop, error: &ort::Error) -> Error {

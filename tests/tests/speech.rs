@@ -185,6 +185,19 @@ fn a_folder_in_the_hubs_cache_works_repaired_or_not() {
 }
 
 #[test]
+fn sizes_come_from_the_graphs_where_the_settings_are_silent() {
+    let folder = composed("speech-c", None);
+    for name in ["genai_config.json", "onnx/audio_embedding.json", "onnx/embed_tokens.json"] {
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config.as_object_mut().unwrap().remove("codebooks");
+    std::fs::write(&path, config.to_string()).unwrap();
+    interleaved_reply(&mut speech_at(folder.path(), "fp32"), "speech-c");
+}
+
+#[test]
 fn earlier_forms_of_the_depthformer_give_the_same_codes() {
     for form in ["speech-a-old-1", "speech-a-old-2"] {
         let folder = composed("speech-a", Some(form));
@@ -198,6 +211,22 @@ fn a_cache_that_cannot_grow_in_place_gives_the_same_numbers() {
     let mut speech = speech_at(folder.path(), "fp32");
     interleaved_reply(&mut speech, "speech-a");
     chunks_and_rewinding(&mut speech);
+}
+
+#[test]
+fn no_logits_are_computed_where_none_are_read() {
+    for folder in ["speech-a", "speech-c"] {
+        for precision in ["fp32", "q4"] {
+            let mut speech = speech(folder, precision);
+            assert!(speech.backbone().has_separate_head(), "{folder} {precision}");
+            let rows = speech.embed(&spoken_prompt(&speech, "Perform ASR.")).unwrap();
+            let (mut with, mut without) = (speech.new_cache().unwrap(), speech.new_cache().unwrap());
+            let full = speech.backbone().run(&mut with, Input::Embeddings(&rows)).unwrap();
+            let bare = speech.backbone().advance(&mut without, Input::Embeddings(&rows)).unwrap();
+            assert_eq!((full.logits.len(), bare.logits.len()), (1024, 0));
+            assert_eq!(full.hidden, bare.hidden);
+        }
+    }
 }
 
 fn the_sequential_replies_equal_the_reference(folder: &str) {

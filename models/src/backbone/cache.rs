@@ -13,6 +13,14 @@ use crate::tensor::{bytes, bytes_mut, width, zeros};
 /// Positions that a new cache has room for; it doubles as it fills.
 const FIRST_CAPACITY: usize = 256;
 
+/// Sizes from a folder's settings, for dimensions that a graph leaves open.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Widths {
+    pub hidden: Option<usize>,
+    pub kv_heads: Option<usize>,
+    pub head_dim: Option<usize>,
+}
+
 /// What one `past*` input of a decoder graph holds.
 #[derive(Debug, Clone)]
 pub(super) struct Slot {
@@ -33,16 +41,16 @@ pub(super) enum SlotKind {
 }
 
 impl Slot {
-    /// Reads the slots from a decoder's inputs; `head_dim` fills a last dimension that the graph leaves open.
+    /// Reads the slots from a decoder's inputs; `usual` fills dimensions that the graph leaves open.
     ///
     /// # Errors
     /// A sentence about the first input that fits no known form.
-    pub fn read_all(model: &Model, head_dim: Option<usize>) -> Result<Vec<Self>, String> {
+    pub fn read_all(model: &Model, usual: &Widths) -> Result<Vec<Self>, String> {
         let slots: Vec<Self> = model
             .inputs
             .iter()
             .filter(|port| port.name.starts_with("past"))
-            .map(|port| Self::read(port, head_dim))
+            .map(|port| Self::read(port, usual))
             .collect::<Result<_, _>>()?;
         for slot in &slots {
             if model.output(&slot.present).is_none() {
@@ -52,16 +60,19 @@ impl Slot {
         Ok(slots)
     }
 
-    fn read(port: &Port, head_dim: Option<usize>) -> Result<Self, String> {
+    fn read(port: &Port, usual: &Widths) -> Result<Self, String> {
         if !matches!(port.element, ElementType::F32 | ElementType::F16) {
             return Err(format!("{port} is neither f32 nor f16"));
         }
+        let known =
+            |dim: &Dim, usual: Option<usize>| dim.fixed().or(usual).ok_or_else(|| format!("{port} is too open"));
         let kind = match port.dims.as_slice() {
-            [_, Dim::Fixed(hidden), Dim::Fixed(width)] => SlotKind::Convolution { shape: [1, *hidden, *width] },
-            [_, Dim::Fixed(heads), Dim::Symbol(_), last] => SlotKind::Attention {
-                heads: *heads,
-                head_dim: last.fixed().or(head_dim).ok_or_else(|| format!("{port} leaves its head size open"))?,
-            },
+            [_, hidden, Dim::Fixed(width)] => {
+                SlotKind::Convolution { shape: [1, known(hidden, usual.hidden)?, *width] }
+            }
+            [_, heads, Dim::Symbol(_), last] => {
+                SlotKind::Attention { heads: known(heads, usual.kv_heads)?, head_dim: known(last, usual.head_dim)? }
+            }
             _ => return Err(format!("{port} is no known cache input")),
         };
         // past_conv.N, past.N.conv and past_key_values.N.key become present_conv.N, present.N.conv, present.N.key.

@@ -5,11 +5,11 @@
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::value::{DynTensor, DynValue};
 
-use super::cache::{Cache, Growth, Slot, SlotKind, Snapshot};
+use super::cache::{Cache, Growth, Slot, SlotKind, Snapshot, Widths};
 use crate::error::{Error, Result};
 use crate::folder::{GraphFile, ModelFolder};
 use crate::graph::{Graph, Stop};
-use crate::onnx::{Dim, ElementType, Model};
+use crate::onnx::{Dim, ElementType, Model, split_head};
 use crate::runtime::Runtime;
 use crate::tensor::tensor;
 
@@ -25,7 +25,7 @@ pub enum Input<'a> {
 /// What a run returns, for its last position.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// Logits over the vocabulary's rows.
+    /// Logits over the vocabulary's rows; empty after [`Backbone::advance`].
     pub logits: Vec<f32>,
     /// Hidden state after the final norm, where the graph gives it.
     pub hidden: Option<Vec<f32>>,
@@ -37,10 +37,21 @@ enum Feed {
     Embeddings(ElementType),
 }
 
+/// The vocabulary head, where the graph could be cut in front of it.
+#[derive(Debug)]
+struct Head {
+    graph: Graph,
+    input: String,
+    /// The body's output that goes in.
+    fed_from: String,
+}
+
 /// The backbone of a model, ready to run.
 #[derive(Debug)]
 pub struct Backbone {
+    /// The whole decoder, or its body where there is a separate head.
     graph: Graph,
+    head: Option<Head>,
     feed: Feed,
     slots: Vec<Slot>,
     growth: Growth,
@@ -56,6 +67,7 @@ pub struct Backbone {
 }
 
 const HIDDEN_OUTPUT: &str = "hidden_states";
+const LOGITS: &str = "logits";
 const KEEP_INPUTS: [&str; 2] = ["logits_to_keep", "num_logits_to_keep"];
 
 impl Backbone {
@@ -78,7 +90,7 @@ impl Backbone {
             (None, Some(port)) => Feed::Embeddings(port.element),
             (None, None) => return Err(file.unknown("it has neither input_ids nor inputs_embeds")),
         };
-        let logits = model.output("logits").ok_or_else(|| file.unknown("it has no output logits"))?;
+        let logits = model.output(LOGITS).ok_or_else(|| file.unknown("it has no output logits"))?;
         let vocabulary = match logits.dims.last().and_then(Dim::fixed) {
             Some(size) => size,
             None => lfm("vocab_size")?.ok_or_else(|| file.unknown("its vocabulary size is not known"))?,
@@ -98,7 +110,12 @@ impl Backbone {
                 _ => None,
             }),
         };
-        let slots = Slot::read_all(model, head_dim).map_err(|reason| file.unknown(reason))?;
+        let kv_heads = match folder.genai().count(&["model", "decoder", "num_key_value_heads"])? {
+            Some(heads) => Some(heads),
+            None => lfm("num_key_value_heads")?,
+        };
+        let usual = Widths { hidden: (hidden > 0).then_some(hidden), kv_heads, head_dim };
+        let slots = Slot::read_all(model, &usual).map_err(|reason| file.unknown(reason))?;
         if slots.is_empty() {
             return Err(file.unknown("it has no cache inputs"));
         }
@@ -117,7 +134,14 @@ impl Backbone {
             Some(length) => length,
             None => lfm("max_position_embeddings")?.unwrap_or(32_768),
         };
-        let graph = Graph::load(runtime, file, None, stop)?;
+        let (graph, head) = match split_head(file.bytes(), hidden) {
+            Some(split) => {
+                let graph = Graph::from_bytes(runtime, file, &split.head, stop)?;
+                let head = Head { graph, input: split.head_input, fed_from: split.body_output };
+                (Graph::from_bytes(runtime, file, &split.body, stop)?, Some(head))
+            }
+            None => (Graph::load(runtime, file, None, stop)?, None),
+        };
         let cpu = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)
             .map_err(|error| graph.failure(&error))?;
         Ok(Self {
@@ -132,6 +156,7 @@ impl Backbone {
             context,
             cpu,
             graph,
+            head,
         })
     }
 
@@ -157,6 +182,12 @@ impl Backbone {
     #[must_use]
     pub fn gives_hidden(&self) -> bool {
         self.gives_hidden
+    }
+
+    /// Whether the vocabulary head runs apart from the body, and only where logits are wanted.
+    #[must_use]
+    pub fn has_separate_head(&self) -> bool {
+        self.head.is_some()
     }
 
     /// Whether the graph takes token ids rather than embeddings.
@@ -207,6 +238,25 @@ impl Backbone {
     /// # Errors
     /// [`Error::ContextFull`] before anything is computed, [`Error::Stopped`], [`Error::Graph`].
     pub fn run(&mut self, cache: &mut Cache, input: Input<'_>) -> Result<Output> {
+        let mut step = self.feed(cache, input)?;
+        if let (Some(head), Some(row)) = (&mut self.head, &step.head_row) {
+            let fed = tensor(&[1, 1, row.len()], row).map_err(|error| head.graph.failure(&error))?;
+            step.output.logits = last_row(head.graph.run(vec![(head.input.as_str(), fed.into())])?.floats(LOGITS)?);
+        }
+        Ok(step.commit(cache))
+    }
+
+    /// Feeds `input` like [`Self::run`] and leaves the logits out, for positions after which no token is chosen: all but
+    /// the last chunk of a prompt, and audio frames.
+    ///
+    /// # Errors
+    /// Those of [`Self::run`].
+    pub fn advance(&mut self, cache: &mut Cache, input: Input<'_>) -> Result<Output> {
+        self.feed(cache, input).map(|step| step.commit(cache))
+    }
+
+    /// Runs the body. The cache stays as it was until the step is committed.
+    fn feed(&mut self, cache: &mut Cache, input: Input<'_>) -> Result<Step> {
         let count = self.positions_of(input)?;
         let total = cache.length + count;
         if total > self.context {
@@ -215,10 +265,14 @@ impl Backbone {
         self.bind(cache, input, count, total).map_err(|error| self.graph.failure(&error))?;
 
         let mut outputs = self.graph.run_bound(&cache.binding)?;
-        let logits = last_row(outputs.floats("logits")?);
         let hidden = match self.gives_hidden {
             true => Some(last_row(outputs.floats(HIDDEN_OUTPUT)?)),
             false => None,
+        };
+        let (logits, head_row) = match &self.head {
+            None => (last_row(outputs.floats(LOGITS)?), None),
+            Some(head) if head.fed_from == HIDDEN_OUTPUT => (Vec::new(), hidden.clone()),
+            Some(head) => (Vec::new(), Some(last_row(outputs.floats(&head.fed_from)?))),
         };
         let replaced: Vec<Option<DynTensor>> = match self.growth {
             Growth::InPlace => Vec::new(),
@@ -231,20 +285,7 @@ impl Backbone {
                 })
                 .collect::<Result<_>>()?,
         };
-        drop(outputs);
-
-        for (tensor, new) in cache.tensors.iter_mut().zip(replaced) {
-            if let Some(new) = new {
-                *tensor = new;
-            }
-        }
-        for (tensor, spare) in cache.tensors.iter_mut().zip(&mut cache.spare) {
-            if let Some(spare) = spare {
-                std::mem::swap(tensor, spare);
-            }
-        }
-        cache.length = total;
-        Ok(Output { logits, hidden })
+        Ok(Step { output: Output { logits, hidden }, head_row, replaced, total })
     }
 
     /// The error for logits among which nothing can be chosen.
@@ -310,11 +351,43 @@ impl Backbone {
                 (None, Growth::Replace) => binding.bind_output_to_device(slot.present.as_str(), &self.cpu)?,
             }
         }
-        binding.bind_output_to_device("logits", &self.cpu)?;
-        if self.gives_hidden {
+        let result = match &self.head {
+            Some(head) => head.fed_from.as_str(),
+            None => LOGITS,
+        };
+        binding.bind_output_to_device(result, &self.cpu)?;
+        if self.gives_hidden && result != HIDDEN_OUTPUT {
             binding.bind_output_to_device(HIDDEN_OUTPUT, &self.cpu)?;
         }
         Ok(())
+    }
+}
+
+/// What a run of the body came to.
+struct Step {
+    output: Output,
+    /// The row that the head is fed.
+    head_row: Option<Vec<f32>>,
+    /// New tensors of the cache, by slot, where it does not grow in place.
+    replaced: Vec<Option<DynTensor>>,
+    /// Positions that the cache holds after it.
+    total: usize,
+}
+
+impl Step {
+    fn commit(self, cache: &mut Cache) -> Output {
+        for (tensor, new) in cache.tensors.iter_mut().zip(self.replaced) {
+            if let Some(new) = new {
+                *tensor = new;
+            }
+        }
+        for (tensor, spare) in cache.tensors.iter_mut().zip(&mut cache.spare) {
+            if let Some(spare) = spare {
+                std::mem::swap(tensor, spare);
+            }
+        }
+        cache.length = self.total;
+        self.output
     }
 }
 

@@ -5,7 +5,9 @@
 
 mod edit;
 mod model;
+mod split;
 mod wire;
 
 pub use edit::{Edit, TensorPatch};
 pub use model::{Dim, ElementType, ExternalData, Model, Node, Port, Tensor};
+pub use split::{Split, split_head};

@@ -129,7 +129,8 @@ impl Speech {
             return Err(file.unknown("a speech model's decoder takes inputs_embeds"));
         }
         let tokenizer = Tokenizer::load(&folder, backbone.vocabulary())?;
-        let settings = Settings::read(&folder, |token| tokenizer.find(token))?;
+        let depthformer = folder.graph(Role::Depthformer, wanted)?;
+        let settings = Settings::read(&folder, depthformer.as_ref(), |token| tokenizer.find(token))?;
         let hidden = backbone.hidden();
         let mut lacks = Vec::new();
 

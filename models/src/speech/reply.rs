@@ -214,7 +214,10 @@ impl Reply {
             State::Prefill { .. } => self.prefill(speech, cache),
             State::Feed { row } => {
                 let begun = Instant::now();
-                let output = speech.backbone().run(cache, Input::Embeddings(row))?;
+                let output = match self.modality {
+                    Modality::Text => speech.backbone().run(cache, Input::Embeddings(row))?,
+                    Modality::Audio => speech.backbone().advance(cache, Input::Embeddings(row))?,
+                };
                 self.times.decode += begun.elapsed();
                 self.state = State::Choose(output);
                 self.choose(speech)
@@ -231,7 +234,11 @@ impl Reply {
         let total = rows.len() / hidden;
         let end = total.min(*done + self.options.chunk.max(1));
         let begun = Instant::now();
-        let output = speech.backbone().run(cache, Input::Embeddings(&rows[*done * hidden..end * hidden]))?;
+        let chunk = Input::Embeddings(&rows[*done * hidden..end * hidden]);
+        let output = match end == total {
+            true => speech.backbone().run(cache, chunk)?,
+            false => speech.backbone().advance(cache, chunk)?,
+        };
         self.times.prefill += begun.elapsed();
         *done = end;
         if end == total {

@@ -1,7 +1,7 @@
 //! The numbers of a speech model, read from its folder, with the published values where the folder is silent.
 
 use crate::error::{Error, Result};
-use crate::folder::{Json, ModelFolder};
+use crate::folder::{GraphFile, Json, ModelFolder};
 
 use super::mel::MelSettings;
 use super::stft::StftSettings;
@@ -35,11 +35,16 @@ const AUDIO_START: u32 = 128;
 const TEXT_END: u32 = 130;
 
 impl Settings {
-    /// Reads `config.json`, `genai_config.json`, `mel_config.json` and `audio_embedding.json`; `token` looks up an id.
+    /// Reads `config.json`, `genai_config.json`, `mel_config.json` and `audio_embedding.json`, and where these say nothing
+    /// of the codebooks the shapes of `depthformer`; `token` looks up an id.
     ///
     /// # Errors
     /// [`Error::Malformed`] for values of the wrong kind or out of any sense.
-    pub fn read(folder: &ModelFolder, token: impl Fn(&str) -> Option<u32>) -> Result<Self> {
+    pub fn read(
+        folder: &ModelFolder,
+        depthformer: Option<&GraphFile>,
+        token: impl Fn(&str) -> Option<u32>,
+    ) -> Result<Self> {
         let (config, genai) = (folder.config(), folder.genai());
         let embedding = Json::read(folder.graphs(), "audio_embedding.json")?;
         let first = |found: [Result<Option<usize>>; 3], default: usize| -> Result<usize> {
@@ -51,9 +56,17 @@ impl Settings {
             Ok(default)
         };
         let audio = |key: &str| genai.count(&["model", "audio_output", key]);
-        let codebooks =
-            first([config.count(&["codebooks"]), audio("num_codebooks"), embedding.count(&["num_codebooks"])], 8)?;
-        let codebook_size = first([embedding.count(&["codebook_vocab"]), audio("codebook_size"), Ok(None)], 2049)?;
+        let shapes = depthformer.map(GraphFile::model);
+        let slices = shapes.and_then(|model| model.inputs.iter().find(|port| port.name.starts_with("depth_")));
+        let usual_codebooks = slices.and_then(|port| port.dims.get(1)?.fixed()).unwrap_or(8);
+        let codebooks = first(
+            [config.count(&["codebooks"]), audio("num_codebooks"), embedding.count(&["num_codebooks"])],
+            usual_codebooks,
+        )?;
+        let logits = shapes.and_then(|model| model.output("logits"));
+        let usual_size = logits.and_then(|port| port.dims.last()?.fixed()).unwrap_or(2049);
+        let codebook_size =
+            first([embedding.count(&["codebook_vocab"]), audio("codebook_size"), Ok(None)], usual_size)?;
         if !(1..=64).contains(&codebooks) || !(2..=1 << 20).contains(&codebook_size) {
             return Err(Error::Malformed {
                 path: folder.root().to_path_buf(),
