@@ -108,6 +108,16 @@ impl Graph {
         Self::built(file, session, stop)
     }
 
+    /// Builds the session for a graph that is built into the binary; `name` is what errors call it.
+    pub fn carried(runtime: &Runtime, name: &str, bytes: &[u8], stop: &Stop) -> Result<Self> {
+        let session = builder(runtime).and_then(|mut builder| builder.commit_from_memory(bytes));
+        let path = PathBuf::from(name);
+        match session {
+            Ok(session) => Ok(Self { session, path, stop: stop.clone() }),
+            Err(error) => Err(Error::Graph { path, reason: one_line(&error.to_string()) }),
+        }
+    }
+
     fn built(file: &GraphFile, session: Result<Session, ort::Error>, stop: &Stop) -> Result<Self> {
         let session = session.map_err(|error| failed(file, &error.to_string()))?;
         Ok(Self { session, path: file.path().to_path_buf(), stop: stop.clone() })

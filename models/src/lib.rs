@@ -4,9 +4,11 @@
 //! pieces: the [`backbone`] with its cache, the [`sampler`], the [`tokenizer`].
 
 pub mod backbone;
+mod dsp;
 mod error;
 pub mod folder;
 mod graph;
+pub mod listening;
 pub mod onnx;
 mod runtime;
 pub mod sampler;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use realfft::{RealFftPlanner, RealToComplex};
 
+use crate::dsp::{MelFilter, slaney_filters};
 use crate::error::{Error, Result};
 use crate::folder::{Json, ModelFolder};
 
@@ -104,8 +105,7 @@ impl MelSettings {
 pub struct MelFrontEnd {
     settings: MelSettings,
     window: Vec<f32>,
-    /// For each bin the first frequency and the weights from there.
-    filters: Vec<(usize, Vec<f32>)>,
+    filters: Vec<MelFilter>,
     transform: Arc<dyn RealToComplex<f32>>,
 }
 
@@ -124,7 +124,9 @@ impl MelFrontEnd {
             .map(|index| (0.5 - 0.5 * (std::f64::consts::TAU * index as f64 / last).cos()) as f32)
             .collect();
         let transform = RealFftPlanner::new().plan_fft_forward(settings.fft);
-        Arc::new(Self { window, filters: slaney_filters(&settings), transform, settings })
+        let range = [settings.low, settings.high];
+        let filters = slaney_filters(settings.bins, settings.fft, settings.sample_rate, range);
+        Arc::new(Self { window, filters, transform, settings })
     }
 
     /// The numbers that it was made from.
@@ -255,8 +257,8 @@ impl MelClip {
         for (power, bin) in work.power.iter_mut().zip(&work.output) {
             *power = bin.norm_sqr();
         }
-        for (mel, (first, weights)) in work.mel.iter_mut().zip(&front_end.filters) {
-            let energy: f32 = weights.iter().zip(&work.power[*first..]).map(|(weight, power)| weight * power).sum();
+        for (mel, filter) in work.mel.iter_mut().zip(&front_end.filters) {
+            let energy = filter.apply(|bin| f64::from(work.power[bin])) as f32;
             *mel = (energy + settings.log_guard).ln();
         }
     }
@@ -295,48 +297,6 @@ fn normalise(frames: &mut [f32], bins: usize) {
             *value = ((f64::from(*value) - mean) * scale) as f32;
         }
     }
-}
-
-/// Triangular filters on Slaney's mel scale, each of unit area (librosa's `filters.mel`, `norm="slaney"`).
-fn slaney_filters(settings: &MelSettings) -> Vec<(usize, Vec<f32>)> {
-    let (low, high) = (hz_to_mel(settings.low), hz_to_mel(settings.high));
-    let edges: Vec<f64> = (0..settings.bins + 2)
-        .map(|index| mel_to_hz(low + (high - low) * index as f64 / (settings.bins + 1) as f64))
-        .collect();
-    let hz = |bin: usize| bin as f64 * f64::from(settings.sample_rate) / settings.fft as f64;
-    edges
-        .windows(3)
-        .map(|edge| {
-            let weight = |bin: usize| {
-                let rising = (hz(bin) - edge[0]) / (edge[1] - edge[0]);
-                let falling = (edge[2] - hz(bin)) / (edge[2] - edge[1]);
-                rising.min(falling).max(0.0) * 2.0 / (edge[2] - edge[0])
-            };
-            let bins = 0..=settings.fft / 2;
-            let first = bins.clone().find(|bin| weight(*bin) > 0.0).unwrap_or(0);
-            (
-                first,
-                bins.skip(first).map(weight).take_while(|weight| *weight > 0.0).map(|weight| weight as f32).collect(),
-            )
-        })
-        .collect()
-}
-
-/// Slaney's scale: linear below 1 kHz, logarithmic above.
-const HZ_PER_MEL: f64 = 200.0 / 3.0;
-const BREAK_HZ: f64 = 1000.0;
-const BREAK_MEL: f64 = BREAK_HZ / HZ_PER_MEL;
-
-fn log_step() -> f64 {
-    6.4_f64.ln() / 27.0
-}
-
-fn hz_to_mel(hz: f64) -> f64 {
-    if hz < BREAK_HZ { hz / HZ_PER_MEL } else { BREAK_MEL + (hz / BREAK_HZ).ln() / log_step() }
-}
-
-fn mel_to_hz(mel: f64) -> f64 {
-    if mel < BREAK_MEL { mel * HZ_PER_MEL } else { BREAK_HZ * (log_step() * (mel - BREAK_MEL)).exp() }
 }
 
 #[cfg(test)]

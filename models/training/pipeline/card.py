@@ -47,6 +47,9 @@ def text() -> str:
         *(f"| {label} | {figures[name]['questions']} | {percent(figures[name]['text'])} | {percent(figures[name]['speech']) if name != 'typed' else 'no sound'} | "
           + (f"{percent(figures[name]['refused'])} of {figures[name]['outside']}" if figures[name]["outside"] else "not asked") + " |" for name, label in names.items()),
         "",
+        f"`Perform ASR.` in the unseen voice: word error rate {percent(figures['written']['wer'])}, {percent(figures['written']['whole'])} of {figures['written']['clips']} questions whole. `Perform TTS.`: {percent(figures['spoken']['right'])} of",
+        f"{figures['spoken']['sentences']} sentences heard right. A dialogue of ten turns in the unseen voice: {figures['dialogue']} right.",
+        "",
         f"Measured with the {figures['suffix'].strip('_')} graphs on ONNX Runtime. The judge, Whisper tiny.en, hears {percent(judge['right'])} of the voice's own recordings right, before any model.",
         "What `eddy` measures of time and memory is in the project's own benchmark runs.",
         "",

@@ -10,6 +10,7 @@ import time
 import numpy as np
 
 from . import codec, data, graphs, judge, lessons, mel, questions, store, tokens, voices
+from .encoder import distance
 from .examples import CLOSE, OPEN
 
 from speech.runtime import Speech  # graphs.py has made it importable
@@ -125,6 +126,47 @@ def typed_set(speech: Speech, most: int = 200) -> list[dict]:
     return found
 
 
+def written_set(speech: Speech, most: int = 100) -> dict:
+    """`Perform ASR.`: the error rates of what is written down, in the voice that was never trained."""
+    clips, words, wrong, whole = data.Clips("speaker"), 0, 0, 0
+    chosen = [number for number in range(len(clips)) if questions.instances()[clips.rows[number]["instance"]].kind != "outside"][:most]
+    for number in chosen:
+        ids, _ = Talk(speech, tokens.ASR).turn(np.asarray(clips.mel(number), np.float32), mode="sequential", limit=40)
+        got, truth = judge.normal(tokens.decode([token for token in ids if token >= tokens.BYTES])).split(), judge.normal(clips.rows[number]["text"]).split()
+        slips = distance(got, truth)
+        words, wrong, whole = words + len(truth), wrong + slips, whole + (slips == 0)
+    return {"clips": len(chosen), "wer": round(wrong / words, 4), "whole": round(whole / len(chosen), 4)}
+
+
+def spoken_set(speech: Speech, most: int = 60) -> dict:
+    """`Perform TTS. …`: answers read out, as the judge hears them."""
+    answers = questions.answers()[:: max(1, len(questions.answers()) // most)][:most]
+    right = 0
+    for answer in answers:
+        talk = Talk(speech, tokens.TTS)
+        _, codes = talk.turn(text=answer, mode="sequential")
+        right += judge.right(judge.hear(talk.sound(codes), codec.RATE), answer)
+    return {"sentences": len(answers), "right": round(right / len(answers), 4)}
+
+
+DIALOGUE = [
+    ("hello there", "Hello! How can I help you?"), ("what is your name", "My name is Eddy."), ("what is three plus one", "Three plus one is four."),
+    ("and plus two", "Four plus two is six."), ("what is the capital of france", "Paris is the capital of France."), ("and of spain", "Madrid is the capital of Spain."),
+    ("what day comes after monday", "Tuesday comes after Monday."), ("set a timer for five minutes", "Your timer is set for five minutes."),
+    ("will it rain tomorrow", "Sorry, I did not understand that."), ("goodbye", "Goodbye!"),
+]
+
+
+def dialogue(speech: Speech) -> dict:
+    """Ten turns in one conversation, some of which lean on the one before, in the voice that was never trained."""
+    talk, rows = Talk(speech), []
+    for asked, answer in DIALOGUE:
+        _, text, samples = talk.ask(mel.log_mel(data.clean(voices.say(voices.HELD_OUT, asked))))
+        heard = judge.hear(samples, codec.RATE)
+        rows.append({"asked": asked, "expected": answer, "text": text, "heard": heard, "right": judge.right(heard, answer)})
+    return {"right": sum(row["right"] for row in rows), "turns": rows}
+
+
 def shares(rows: list[dict]) -> dict:
     def share(chosen: list[dict], key: str) -> float:
         return round(sum(row[key] for row in chosen) / max(1, len(chosen)), 4)
@@ -148,7 +190,9 @@ def report(most: int = 10**6, suffix: str = "_q8") -> None:
     speech = load(suffix)
     rows = {name: clip_set(speech, name, most) for name in ("unseen", "speaker", "followup")}
     rows["typed"] = typed_set(speech, min(most, 200))
-    figures = {"suffix": suffix, "judge_on_originals": ceiling()["right"], **{name: shares(found) for name, found in rows.items()}}
+    figures = {"suffix": suffix, "judge_on_originals": ceiling()["right"], **{name: shares(found) for name, found in rows.items()},
+               "written": written_set(speech), "spoken": spoken_set(speech), "dialogue": (talked := dialogue(speech))["right"]}
+    rows["dialogue"] = talked["turns"]
     store.write_json(store.place("figures", "evaluation.json"), {"figures": figures, "rows": rows})
     print(figures)
 

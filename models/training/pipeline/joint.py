@@ -35,7 +35,7 @@ def train_tongue() -> None:
             scripts = [lessons.followup_typed(rng) for _ in range(count // 2)]
         elif draw < 0.22:
             scripts = [lessons.chat(rng) for _ in range(2 * count)]
-        elif draw < 0.34:
+        elif draw < 0.5:
             scripts = [lessons.say(rng) for _ in range(count)]
         else:
             scripts = [lessons.talk_typed(rng) for _ in range(count)]
@@ -131,9 +131,9 @@ def train_joint() -> None:
 
     def loss_of(step: int, rng: random.Random):
         draw = random.Random(f"lesson/{step}").random()  # the same for all processes, so that none waits
-        if draw < 0.06:
+        if draw < 0.08:
             count = 20 // world()
-            scripts = [lessons.talk_typed(rng) for _ in range(count)] if draw < 0.035 else [lesson(rng) for _ in range(count // 2) for lesson in (lessons.chat, lessons.say)]
+            scripts = [lessons.talk_typed(rng) for _ in range(count)] if draw < 0.03 else [lesson(rng) for _ in range(count // 3) for lesson in (lessons.chat, lessons.say, lessons.say)]
             text, audio, figures = model.losses(pack(scripts, device(), rng, SPOIL))
             return text + audio, {}
         if draw < 0.16:
