@@ -1,3 +1,4 @@
 //! The daemon and its command line.
 
 pub mod cli;
+pub mod voice;
