@@ -92,7 +92,8 @@ def save(model: onnx.ModelProto, path: Path, *, pieces=None) -> None:
     model = onnx.ModelProto.FromString(model.SerializeToString())
     contents: dict[str, bytearray] = {}
     for tensor in model.graph.initializer if pieces else []:
-        raw = numpy_helper.to_array(tensor).tobytes()
+        # Raw bytes as they are: two 4-bit numbers share one, and an array would part them.
+        raw = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
         if len(raw) < EXTERNAL_FROM:
             continue
         location = pieces(tensor.name)

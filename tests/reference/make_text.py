@@ -1,0 +1,133 @@
+"""Makes the text fixtures: model folders of two tiny checkpoints, what they must answer, and rendered conversations.
+
+    python tests/reference/make_text.py --out tests/fixtures
+
+Ends with an error when a written graph does not reproduce its reference.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import text  # noqa: F401  (sets up the imports below)
+from speech import tokenizer
+from speech.graph import save
+from speech.parity import Table
+from text import chats, checkpoint, decoder, genai
+from text.runtime import Text
+from text.shapes import DENSE, MIXTURE, Shape
+
+PROMPT = "<|startoftext|><|im_start|>user\nWhat is the weather like today?<|im_end|>\n<|im_start|>assistant\n"
+# Sampling defaults as published cards give them; two ends, because some folders list two.
+GENERATION = {
+    "text": {"bos_token_id": 1, "eos_token_id": 7, "temperature": 0.3, "min_p": 0.15, "repetition_penalty": 1.05},
+    "moe": {"bos_token_id": 1, "eos_token_id": [7, 2], "temperature": 0.1, "top_k": 50, "top_p": 0.9},
+}
+LEAST_COSINE = 0.98
+
+
+def fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def settings(folder: Path, made, shape: Shape, template: str) -> None:
+    tokenizer.write(folder)
+    (folder / "chat_template.jinja").write_text(chats.template(template))
+    (folder / "config.json").write_text(json.dumps(made.config.to_diff_dict(), indent=2, sort_keys=True) + "\n")
+    (folder / "generation_config.json").write_text(json.dumps(GENERATION[shape.name], indent=2) + "\n")
+
+
+def record(folder: Path, prompt: list[int], run) -> None:
+    ids, logits = run
+    fresh(folder)
+    np.save(folder / "logits.npy", logits.numpy().astype(np.float32))
+    kit = tokenizer.build()
+    answer = {"prompt_text": PROMPT, "prompt_ids": prompt, "ids": ids, "text": kit.decode(ids, skip_special_tokens=False)}
+    (folder / "greedy.json").write_text(json.dumps(answer, ensure_ascii=False, indent=1) + "\n")
+
+
+def check(path: Path, prompt: list[int], run, *, exact: bool) -> None:
+    table = Table(f"{path.parent.parent.name}/{path.name}")
+    ids, logits = run
+    got = Text(path).forced(prompt, ids)
+    if exact:
+        table.near("logits", got, logits.numpy())
+        table.equal("greedy ids", got.argmax(1).tolist(), ids)
+    else:
+        table.close("logits", got, logits.numpy(), LEAST_COSINE)
+        same = sum(a == b for a, b in zip(got.argmax(1).tolist(), ids))
+        table.row("choices that agree", f"{same} of {len(ids)}", True)
+    table.end()
+
+
+def write(folder: Path, graphs: dict, prompt: list[int], run) -> None:
+    for suffix, graph in graphs.items():
+        path = folder / "onnx" / f"model{suffix}.onnx"
+        save(graph, path, pieces=lambda _, name=path.name: f"{name}_data")
+        check(path, prompt, run, exact=not suffix)
+
+
+def make(out: Path, shape: Shape, prompt: list[int]) -> None:
+    made, (run,) = checkpoint.chosen(shape, [prompt])
+    record(out / f"{shape.name}-reference", prompt, run)
+
+    folder = fresh(out / f"{shape.name}-a")
+    (folder / "onnx").mkdir()
+    settings(folder, made, shape, "lfm2")
+    graph = decoder.build(shape, made)
+    graphs = {"": graph, "_q4": decoder.quantised(graph, 4)}
+    if shape is DENSE:
+        graphs |= {"_fp16": decoder.half(graph), "_q8": decoder.quantised(graph, 8)}
+    write(folder, graphs, prompt, run)
+
+    if shape is DENSE:
+        positions = decoder.build(shape, made, with_positions=True)
+        variant = fresh(out / f"{shape.name}-a-positions")
+        # The same weights in the same order: the graph is read with the other folder's data file.
+        save(positions, folder / "onnx" / "positions.onnx", pieces=lambda _: "model.onnx_data")
+        check(folder / "onnx" / "positions.onnx", prompt, run, exact=True)
+        (variant / "onnx").mkdir()
+        (folder / "onnx" / "positions.onnx").rename(variant / "onnx" / "model.onnx")
+        (variant / "README.md").write_text(
+            "Layout A with the graph of the earliest text exports: `position_ids` among its inputs.\n\n"
+            f"This file goes over those of `../{folder.name}`, which has everything else.\n"
+        )
+
+    folder = fresh(out / f"{shape.name}-c")
+    (folder / "onnx").mkdir()
+    settings(folder, made, shape, "lfm25")
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "checkpoint"
+        checkpoint.save(made, source)
+        graphs = {}
+        for suffix, precision in genai.PRECISIONS.items():
+            graphs[suffix], config = genai.built(source, precision, Path(scratch))
+        if shape is DENSE:
+            graphs["_fp16"] = decoder.half(graphs[""], logits=True)
+    write(folder, graphs, prompt, run)
+    config["model"]["decoder"]["filename"] = "onnx/model_q4.onnx"
+    (folder / "genai_config.json").write_text(json.dumps(config, indent=4) + "\n")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--out", type=Path, required=True, help="the folder of the fixtures")
+    arguments.add_argument("--only", choices=("text", "moe", "chat"), help="a part of the work")
+    given = arguments.parse_args()
+
+    prompt = tokenizer.build().encode(PROMPT, add_special_tokens=False).ids
+    for shape in (DENSE, MIXTURE):
+        if given.only in (None, shape.name):
+            make(given.out, shape, prompt)
+    if given.only in (None, "chat"):
+        chats.record(fresh(given.out / "chat-reference"))
+
+
+if __name__ == "__main__":
+    main()
