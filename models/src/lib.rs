@@ -14,6 +14,7 @@ mod runtime;
 pub mod sampler;
 pub mod speech;
 mod tensor;
+pub mod text;
 pub mod tokenizer;
 
 pub use error::{Error, Result};

@@ -44,13 +44,14 @@ impl Default for Sampling {
 pub struct Sampler {
     random: fastrand::Rng,
     candidates: Vec<(f32, u32)>,
+    said: Vec<bool>,
 }
 
 impl Sampler {
     /// Starts the sequence of `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { random: fastrand::Rng::with_seed(seed), candidates: Vec::new() }
+        Self { random: fastrand::Rng::with_seed(seed), candidates: Vec::new(), said: Vec::new() }
     }
 
     /// Chooses an index of `logits` among those that `allowed` admits; `said` are the indices that the repetition
@@ -63,7 +64,19 @@ impl Sampler {
         allowed: impl Fn(u32) -> bool,
     ) -> Option<u32> {
         let penalty = how.repetition_penalty;
-        let penalised = |index: u32, logit: f32| match (penalty != 1.0 && said.contains(&index), logit > 0.0) {
+        self.said.clear();
+        if penalty != 1.0 {
+            // Marks rather than a search for every row: vocabulary and text are both long.
+            self.said.resize(logits.len(), false);
+            for index in said {
+                if let Some(mark) = self.said.get_mut(*index as usize) {
+                    *mark = true;
+                }
+            }
+        }
+        let marks = &self.said;
+        let marked = |index: u32| marks.get(index as usize).copied().unwrap_or_default();
+        let penalised = |index: u32, logit: f32| match (marked(index), logit > 0.0) {
             (false, _) => logit,
             (true, true) => logit / penalty,
             (true, false) => logit * penalty,

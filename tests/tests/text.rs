@@ -1,0 +1,185 @@
+//! Text and mixture-of-experts models against transformers.
+
+#![allow(clippy::unwrap_used)]
+
+use eddy_models::text::{Event, Finish, Generation, GenerationOptions, TextModel};
+use eddy_models::{Error, Stop};
+use eddy_tests::compare::{assert_close, cosine};
+use eddy_tests::fixtures::{composed, fixture, runtime};
+use eddy_tests::npy;
+use serde_json::Value;
+
+fn model_at(folder: &std::path::Path, precision: &str) -> TextModel {
+    let runtime = runtime();
+    let stop = Stop::new(&runtime).unwrap();
+    TextModel::load(&runtime, folder, precision.parse().unwrap(), &stop).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn model(folder: &str, precision: &str) -> TextModel {
+    model_at(&fixture(folder), precision)
+}
+
+struct Expected {
+    prompt: Vec<u32>,
+    ids: Vec<u32>,
+    text: String,
+    logits: Vec<f32>,
+}
+
+fn expected(family: &str) -> Expected {
+    let greedy = std::fs::read(fixture(&format!("{family}-reference/greedy.json"))).unwrap();
+    let greedy: Value = serde_json::from_slice(&greedy).unwrap();
+    let ids = |key: &str| greedy[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+    Expected {
+        prompt: ids("prompt_ids"),
+        ids: ids("ids"),
+        text: greedy["text"].as_str().unwrap().to_owned(),
+        logits: npy::floats(fixture(&format!("{family}-reference/logits.npy"))).data,
+    }
+}
+
+/// Ids, text, reason and recorded logits of a whole generation.
+fn generate(
+    model: &mut TextModel,
+    prompt: &[u32],
+    options: GenerationOptions,
+) -> (Vec<u32>, String, Finish, Generation) {
+    let mut cache = model.new_cache().unwrap();
+    let mut generation = Generation::new(model, &cache, prompt.to_vec(), options).unwrap();
+    let (mut ids, mut said) = (Vec::new(), String::new());
+    let why = loop {
+        match generation.step(model, &mut cache, |_| true).unwrap() {
+            Event::Prefilled { .. } => {}
+            Event::Token { id, text } => {
+                ids.push(id);
+                said.push_str(&text);
+            }
+            Event::Finished(why) => break why,
+        }
+    };
+    said.push_str(&generation.finish_text(model).unwrap());
+    (ids, said, why, generation)
+}
+
+fn recorded(max_tokens: usize) -> GenerationOptions {
+    GenerationOptions { max_tokens, record: true, ..GenerationOptions::default() }
+}
+
+fn assert_greedy(model: &mut TextModel, family: &str, what: &str) {
+    let expected = expected(family);
+    let (ids, said, why, generation) = generate(model, &expected.prompt, recorded(64));
+    assert_eq!(ids, expected.ids, "{what}");
+    assert_eq!(said, expected.text, "{what}");
+    assert_eq!(why, Finish::Length, "{what}");
+    assert_close(what, generation.recorded(), &expected.logits, 1e-4);
+}
+
+#[test]
+fn full_precision_equals_transformers() {
+    for (folder, family) in [("text-a", "text"), ("text-c", "text"), ("moe-a", "moe"), ("moe-c", "moe")] {
+        let mut model = model(folder, "fp32");
+        assert_eq!(model.identity().family.name(), family, "{folder}");
+        assert_greedy(&mut model, family, folder);
+    }
+}
+
+#[test]
+fn graphs_that_ask_for_positions_get_them() {
+    let folder = composed("text-a", Some("text-a-positions"));
+    assert_greedy(&mut model_at(folder.path(), "fp32"), "text", "text-a-positions");
+}
+
+#[test]
+fn other_precisions_stay_close() {
+    let reduced = [
+        ("text-a", "text", &["fp16", "q8", "q4"][..]),
+        ("text-c", "text", &["fp16", "q4"]),
+        ("moe-a", "moe", &["q4"]),
+        ("moe-c", "moe", &["q4"]),
+    ];
+    for (folder, family, precisions) in reduced {
+        let expected = expected(family);
+        for precision in precisions {
+            let mut model = model(folder, precision);
+            let rows = model.backbone().vocabulary();
+            let (_, _, _, generation) = generate(&mut model, &expected.prompt, recorded(1));
+            let cosine = cosine(generation.recorded(), &expected.logits[..rows]);
+            assert!(cosine >= 0.98, "{folder} {precision}: cosine {cosine}");
+        }
+    }
+}
+
+#[test]
+fn cached_steps_equal_one_prefill() {
+    for folder in ["text-a", "text-c", "moe-c"] {
+        let family = folder.split('-').next().unwrap();
+        let mut model = model(folder, "fp32");
+        let expected = expected(family);
+        let rows = model.backbone().vocabulary();
+        let so_far = [expected.prompt.as_slice(), &expected.ids[..20]].concat();
+        for chunk in [1, 7, 512] {
+            let (ids, _, _, generation) = generate(&mut model, &so_far, GenerationOptions { chunk, ..recorded(1) });
+            assert_eq!(ids[0], expected.ids[20], "{folder}, chunks of {chunk}");
+            assert_close(folder, generation.recorded(), &expected.logits[20 * rows..21 * rows], 1e-4);
+        }
+    }
+}
+
+#[test]
+fn generation_ends_where_it_should() {
+    let mut model = model("text-a", "fp32");
+    let expected = expected("text");
+
+    // A stop string in the middle of what would be said, found across tokens and left out.
+    let characters: Vec<char> = expected.text.chars().collect();
+    let stop: String = characters[10..14].iter().collect();
+    let before = expected.text.find(&stop).unwrap();
+    let options = GenerationOptions { stop: vec![stop], ..recorded(64) };
+    let (ids, said, why, _) = generate(&mut model, &expected.prompt, options);
+    assert_eq!((said.as_str(), why), (&expected.text[..before], Finish::Stop));
+    assert!(ids.len() < 64);
+
+    // An id that ends a turn: the only one that is allowed.
+    let mut cache = model.new_cache().unwrap();
+    let mut generation = Generation::new(&mut model, &cache, expected.prompt.clone(), recorded(64)).unwrap();
+    let end = model.tokenizer().id("<|im_end|>").unwrap();
+    let events: Vec<Event> = (0..3).map(|_| generation.step(&mut model, &mut cache, |id| id == end).unwrap()).collect();
+    assert_eq!(events[1..], [Event::Token { id: end, text: String::new() }, Event::Finished(Finish::Stop)]);
+
+    // The context's end: the fixture has 512 positions.
+    let long = vec![expected.prompt[0]; 505];
+    let (ids, _, why, _) = generate(&mut model, &long, recorded(64));
+    assert_eq!((ids.len(), why), (8, Finish::Length));
+    let too_long = Generation::new(&mut model, &cache, vec![1; 512], recorded(1)).unwrap_err();
+    assert!(matches!(too_long, Error::ContextFull { .. }), "{too_long}");
+    for prompt in [vec![], vec![5000]] {
+        assert!(matches!(Generation::new(&mut model, &cache, prompt, recorded(1)), Err(Error::BadRequest(_))));
+    }
+}
+
+#[test]
+fn rows_without_a_token_are_never_chosen() {
+    let mut model = model("text-a", "fp32");
+    let expected = expected("text");
+    let mut cache = model.new_cache().unwrap();
+    let mut generation = Generation::new(&mut model, &cache, expected.prompt, recorded(64)).unwrap();
+    generation.step(&mut model, &mut cache, |_| true).unwrap();
+    // The fixture's tokenizer leaves the last eight of 1024 rows empty.
+    let nothing = generation.step(&mut model, &mut cache, |id| id >= 1016).unwrap_err();
+    assert!(nothing.to_string().contains("no token is allowed"), "{nothing}");
+}
+
+#[test]
+fn habits_come_from_the_folder() {
+    let model = model("text-a", "fp32");
+    let habits = model.habits();
+    assert_eq!((habits.temperature, habits.min_p, habits.repetition_penalty), (0.3, 0.15, 1.05));
+}
+
+#[test]
+fn a_speech_folder_writes_text_too() {
+    let mut model = model("speech-a", "fp32");
+    let prompt = model.tokenizer_mut().encode_plain("hello").unwrap();
+    let (ids, ..) = generate(&mut model, &prompt, recorded(5));
+    assert!(!ids.is_empty());
+}
