@@ -4,6 +4,7 @@
 //! pieces: the [`backbone`] with its cache, the [`sampler`], the [`tokenizer`].
 
 pub mod backbone;
+pub mod chat;
 mod dsp;
 mod error;
 pub mod folder;

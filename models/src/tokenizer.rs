@@ -19,6 +19,8 @@ pub struct Tokenizer {
     path: PathBuf,
     /// Whether a vocabulary row has a token.
     has_token: Vec<bool>,
+    /// Tokens that are recognised in text whatever surrounds them.
+    control: Vec<String>,
 }
 
 impl Tokenizer {
@@ -58,7 +60,8 @@ impl Tokenizer {
                 }
             }
         }
-        Ok(Self { inner, path, has_token })
+        let control = inner.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
+        Ok(Self { inner, path, has_token, control })
     }
 
     /// The file that it was read from.
@@ -106,6 +109,20 @@ impl Tokenizer {
     #[must_use]
     pub fn find(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
+    }
+
+    /// The first control token in `text`, with what stands before and after it.
+    pub(crate) fn first_control_token<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str, &'a str)> {
+        let place = |token: &String| text.find(token.as_str()).map(|at| (at, token.len()));
+        // The longest of those that begin first, as the tokenizer takes it.
+        let (at, length) =
+            self.control.iter().filter_map(place).min_by_key(|(at, length)| (*at, usize::MAX - length))?;
+        Some((&text[..at], &text[at..at + length], &text[at + length..]))
+    }
+
+    /// Where the last control token in `text` ends; zero without one.
+    pub(crate) fn end_of_last_control_token(&self, text: &str) -> usize {
+        self.control.iter().filter_map(|token| Some(text.rfind(token.as_str())? + token.len())).max().unwrap_or(0)
     }
 
     /// Whether the vocabulary row `id` has a token; rows without one are never chosen.
