@@ -3,5 +3,6 @@
 mod guard;
 mod python;
 mod template;
+pub mod tools;
 
 pub use template::{ChatTemplate, Conversation};
