@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Read, Write};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -92,6 +92,75 @@ fn probe_transcribes_and_speaks() {
         let heard = frames.filter(|frame| frame[0].as_u64() != Some(end)).count() as u64;
         assert_eq!(report["samples"].as_u64().unwrap(), 1920 * heard, "{folder}");
     }
+}
+
+#[test]
+fn probe_continues_prompts_messages_and_ids() {
+    let out = tempfile::tempdir().unwrap();
+    for (folder, task) in [("text-a", "text"), ("text-c", "text"), ("moe-a", "moe")] {
+        let expected = reference(folder.split('-').next().unwrap(), "greedy.json");
+        let path = model(folder);
+        let words = "What is the weather like today?";
+        let messages = out.path().join("messages.json");
+        std::fs::write(&messages, serde_json::json!([{ "role": "user", "content": words }]).to_string()).unwrap();
+        let ids = expected["prompt_ids"].as_array().unwrap().iter().map(Value::to_string).collect::<Vec<_>>().join(",");
+        for way in [["--prompt", words], ["--messages", text(&messages)], ["--input-ids", &ids]] {
+            let dump = text(out.path());
+            let mut arguments = vec!["probe", &path, "--task", task, "--precision", "fp32", "--max-items", "64"];
+            arguments.extend(["--dump", dump]);
+            arguments.extend(way);
+            let report = eddy_json(&arguments);
+            assert_eq!(report["ids"], expected["ids"], "{folder} {way:?}");
+            assert_eq!(report["prompt_ids"], expected["prompt_ids"], "{folder} {way:?}");
+            assert_eq!(report["text"], expected["text"], "{folder} {way:?}");
+            let logits = npy::floats(out.path().join("logits.npy"));
+            let theirs = npy::floats(fixture(&format!("{task}-reference/logits.npy")));
+            assert_eq!(logits.shape, theirs.shape, "{folder} {way:?}");
+            assert_close(folder, &logits.data, &theirs.data, 1e-4);
+        }
+    }
+    let line = eddy_error(&["probe", &model("text-a"), "--task", "text"]);
+    assert!(line.contains("--prompt"), "{line}");
+    let line = eddy_error(&["probe", &model("text-a"), "--task", "moe", "--prompt", "x"]);
+    assert!(line.contains("--task text"), "{line}");
+    let line = eddy_error(&["probe", &model("text-a"), "--task", "speech", "--wav", &question()]);
+    assert!(line.contains("it holds a text model"), "{line}");
+}
+
+#[test]
+fn chat_streams_replies_and_keeps_the_conversation() {
+    let path = model("text-a");
+    let expected = reference("text", "greedy.json");
+    let once = eddy(&[
+        "chat",
+        "What is the weather like today?",
+        "--model",
+        &path,
+        "--precision",
+        "fp32",
+        "--greedy",
+        "--max-items",
+        "64",
+    ]);
+    assert!(once.status.success());
+    let printed = String::from_utf8(once.stdout).unwrap();
+    assert_eq!(printed.trim_end_matches('\n'), expected["text"].as_str().unwrap().trim_end_matches('\n'));
+
+    let mut child =
+        command(&["chat", "--model", &path, "--precision", "fp32", "--greedy", "--json", "--max-items", "8"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+    child.stdin.take().unwrap().write_all("What is the weather like today?\n\nAnd tomorrow?\n".as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let turns: Vec<Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(turns.len(), 2);
+    assert_eq!(turns[0]["prompt_tokens"].as_u64().unwrap() as usize, expected["prompt_ids"].as_array().unwrap().len());
+    assert!(turns[1]["prompt_tokens"].as_u64() > turns[0]["prompt_tokens"].as_u64());
+    assert!(turns[1]["prompt_tokens_reused"].as_u64().unwrap() >= turns[0]["prompt_tokens"].as_u64().unwrap());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use eddy_models::text::{Event, Finish, Generation, GenerationOptions, TextModel};
+use eddy_models::text::{Event, Finish, Generation, GenerationOptions, TextModel, TextSession};
 use eddy_models::{Error, Stop};
 use eddy_tests::compare::{assert_close, cosine};
 use eddy_tests::fixtures::{composed, fixture, runtime};
@@ -182,4 +182,43 @@ fn a_speech_folder_writes_text_too() {
     let prompt = model.tokenizer_mut().encode_plain("hello").unwrap();
     let (ids, ..) = generate(&mut model, &prompt, recorded(5));
     assert!(!ids.is_empty());
+}
+
+#[test]
+fn a_continued_conversation_equals_one_computed_afresh() {
+    for folder in ["text-a", "text-c", "moe-c"] {
+        let mut model = model(folder, "fp32");
+        let first = expected(folder.split('-').next().unwrap()).prompt;
+        let mut session = TextSession::new(&model).unwrap();
+        let said = run(&mut session, &mut model, &first, 12);
+        assert_eq!(session.reused(), 0);
+
+        // The next turn: all that was said, and more.
+        let second = [first.as_slice(), &said, &[7, 798, 6, 684], &first[3..9]].concat();
+        let continued = run(&mut session, &mut model, &second, 12);
+        assert_eq!(session.reused(), first.len() + said.len() - 1, "{folder}");
+        let afresh = run(&mut TextSession::new(&model).unwrap(), &mut model, &second, 12);
+        assert_eq!(continued, afresh, "{folder}");
+
+        // The same question asked again, as for another answer.
+        let again = run(&mut session, &mut model, &second, 12);
+        assert_eq!(again, afresh, "{folder}");
+        // Another beginning: nothing is shared.
+        let other = [&[1, 6, 6, 6][..], &first[4..]].concat();
+        let elsewhere = run(&mut session, &mut model, &other, 12);
+        assert_eq!(elsewhere, run(&mut TextSession::new(&model).unwrap(), &mut model, &other, 12), "{folder}");
+    }
+}
+
+fn run(session: &mut TextSession, model: &mut TextModel, prompt: &[u32], tokens: usize) -> Vec<u32> {
+    let options = GenerationOptions { max_tokens: tokens, ..GenerationOptions::default() };
+    let mut generation = session.begin(model, prompt, options).unwrap();
+    let mut ids = Vec::new();
+    loop {
+        match session.step(model, &mut generation, |_| true).unwrap() {
+            Event::Prefilled { .. } => {}
+            Event::Token { id, .. } => ids.push(id),
+            Event::Finished(_) => return ids,
+        }
+    }
 }

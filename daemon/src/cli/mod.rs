@@ -2,6 +2,7 @@
 //!
 //! Exit status 0 done, 1 failed, 2 bad usage, 130 interrupted. An error is one line on standard error.
 
+mod chat;
 mod converse;
 mod demo;
 mod interrupt;
@@ -32,6 +33,8 @@ enum Verb {
     Transcribe(transcribe::Arguments),
     /// Read a text aloud into a file.
     Say(say::Arguments),
+    /// Type to a model, and read what it answers.
+    Chat(chat::Arguments),
     /// Ask a recorded question and show what came of it.
     Demo(demo::Arguments),
     /// Check a model folder against its claims with one deterministic pass.
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
         Verb::Converse(arguments) => converse::run(arguments),
         Verb::Transcribe(arguments) => transcribe::run(arguments),
         Verb::Say(arguments) => say::run(arguments),
+        Verb::Chat(arguments) => chat::run(arguments),
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Probe(arguments) => probe::run(arguments),
     };

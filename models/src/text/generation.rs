@@ -144,6 +144,18 @@ impl Generation {
         &self.recorded
     }
 
+    /// Ids that the cache was given, without the first `count`.
+    pub(super) fn fed_after(&self, count: usize) -> &[u32] {
+        let fed = match &self.state {
+            State::Prefill { done } => *done,
+            // The last token is chosen and not fed; a final one never is.
+            State::Feed(_) => self.seen.len() - 1,
+            State::Choose(_) => self.seen.len(),
+            State::Finished(_) => (self.seen.len() - 1).max(self.prompt.len()),
+        };
+        &self.seen[count.min(fed)..fed]
+    }
+
     /// Text that was held back: an incomplete character, or the start of a stop string.
     ///
     /// # Errors

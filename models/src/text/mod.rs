@@ -2,7 +2,9 @@
 
 mod generation;
 mod model;
+mod session;
 mod stops;
 
 pub use generation::{Event, Finish, Generation, GenerationOptions};
 pub use model::{Identity, TextModel};
+pub use session::TextSession;

@@ -5,6 +5,7 @@
 
 mod dump;
 mod speech;
+mod text;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,10 @@ enum Task {
     Transcribe,
     /// A text to speech.
     Speak,
+    /// A prompt to its continuation.
+    Text,
+    /// The same, for a mixture of experts.
+    Moe,
 }
 
 /// Arguments of the verb.
@@ -38,9 +43,18 @@ pub struct Arguments {
     /// Text, for speak.
     #[arg(long, required_if_eq("task", "speak"))]
     text: Option<String>,
-    /// Instructions, instead of the published ones of the task.
+    /// Instructions, instead of the published ones of a speech task.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
+    /// What a user says, for text and moe.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["messages", "input_ids"])]
+    prompt: Option<String>,
+    /// Conversation as {"messages": […], "tools": […]}, for text and moe.
+    #[arg(long, value_name = "FILE.json", conflicts_with = "input_ids")]
+    messages: Option<PathBuf>,
+    /// Token ids that are used as they are, for text and moe.
+    #[arg(long, value_name = "1,2,3", value_delimiter = ',')]
+    input_ids: Option<Vec<u32>>,
     /// Text tokens and audio frames at most.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     max_items: usize,
@@ -62,5 +76,6 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let dump = arguments.dump.as_deref().map(Dump::create).transpose()?;
     match arguments.task {
         Task::Speech | Task::Transcribe | Task::Speak => speech::run(&arguments, dump.as_ref()),
+        Task::Text | Task::Moe => text::run(&arguments, dump.as_ref()),
     }
 }
