@@ -108,6 +108,26 @@ pub enum Error {
         /// The runtime's own words.
         reason: String,
     },
+    /// A folder holds no index.
+    #[error("{path}: no index here; make one with `eddy index create`")]
+    NotAnIndex {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another process is writing to an index.
+    #[error("{path}: another process is changing this index; wait until it is done")]
+    InUse {
+        /// The index.
+        path: PathBuf,
+    },
+    /// The table of an index could not be read or written.
+    #[error("{path}: {reason}; check the disk, or remove the index and add its documents again")]
+    Store {
+        /// The table.
+        path: PathBuf,
+        /// The database's own words.
+        reason: String,
+    },
     /// The computation was stopped from outside.
     #[error("stopped")]
     Stopped,

@@ -160,6 +160,11 @@ impl Graph {
         }
     }
 
+    /// The error for a result that is not what the graph promised.
+    pub fn odd(&self, reason: String) -> Error {
+        Error::Graph { path: self.path.clone(), reason }
+    }
+
     /// An error of the runtime about this graph.
     pub fn failure(&self, error: &ort::Error) -> Error {
         failure(&self.path, &self.stop, error)

@@ -11,6 +11,7 @@ pub mod folder;
 mod graph;
 pub mod listening;
 pub mod onnx;
+pub mod retrieval;
 mod runtime;
 pub mod sampler;
 pub mod speech;

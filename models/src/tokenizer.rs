@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tokenizers::{PostProcessor, TruncationDirection};
+
 use crate::error::{Error, Result};
 use crate::folder::ModelFolder;
 
@@ -42,8 +44,11 @@ impl Tokenizer {
             reason,
             remedy: "use the tokenizer.json that belongs to this model",
         };
-        let inner =
+        let mut inner =
             tokenizers::Tokenizer::from_file(&path).map_err(|error| malformed(format!("not a tokenizer ({error})")))?;
+        // A file saved while a program was using it may cut texts off or fill them up.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|error| malformed(error.to_string()))?;
         for token in [START_OF_TEXT, TURN_START, TURN_END] {
             if inner.token_to_id(token).is_none() {
                 return Err(malformed(format!("wrong tokenizer: it has no token {token}")));
@@ -80,6 +85,20 @@ impl Tokenizer {
             .encode_fast(text, false)
             .map_err(|error| Error::BadRequest(format!("{text:?} cannot be tokenised: {error}")))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The ids of `text` with those that the file's own frame puts around it (the first token of a text), at most
+    /// `longest` of them: the text is cut off, the frame is not.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] when the text cannot be represented or the frame alone is longer.
+    pub fn encode_framed(&self, text: &str, longest: usize) -> Result<Vec<u32>> {
+        let wrong = |error| Error::BadRequest(format!("{text:?} cannot be tokenised: {error}"));
+        let mut encoding = self.inner.encode_fast(text, false).map_err(wrong)?;
+        let frame = self.inner.get_post_processor().map_or(0, |frame| frame.added_tokens(false));
+        let room = longest.checked_sub(frame).ok_or_else(|| wrong("it is allowed too few tokens".into()))?;
+        encoding.truncate(room, 0, TruncationDirection::Right);
+        Ok(self.inner.post_process(encoding, None, true).map_err(wrong)?.get_ids().to_vec())
     }
 
     /// The ids of a caller's `text`, in which special tokens are plain text.
