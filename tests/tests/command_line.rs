@@ -128,6 +128,32 @@ fn probe_continues_prompts_messages_and_ids() {
 }
 
 #[test]
+fn probe_encodes_queries_and_documents() {
+    let out = tempfile::tempdir().unwrap();
+    let path = model("colbert-causal");
+    let cases = reference("colbert-causal", "cases.json");
+    let theirs = npy::floats(fixture("colbert-causal-reference/as_is.npy"));
+    let mut row = 0;
+    for (side, option) in [("queries", "--query"), ("documents", "--document")] {
+        for case in cases["as_is"][side].as_array().unwrap() {
+            let words = case["text"].as_str().unwrap();
+            // A word that begins with a dash would be an option without the equals sign.
+            let given = format!("{option}={words}");
+            let report = eddy_json(&["probe", &path, "--task", "colbert", &given, "--dump", text(out.path())]);
+            assert_eq!(report["prompt_ids"], case["ids"], "{words:?}");
+            let ours = npy::floats(out.path().join("vectors.npy"));
+            let count = case["vectors"].as_u64().unwrap() as usize;
+            assert_eq!(ours.shape, [count, theirs.shape[1]], "{words:?}");
+            let expected = &theirs.data[row * theirs.shape[1]..(row + count) * theirs.shape[1]];
+            assert_close(words, &ours.data, expected, 1e-4);
+            row += count;
+        }
+    }
+    let line = eddy_error(&["probe", &path, "--task", "colbert"]);
+    assert!(line.contains("--query"), "{line}");
+}
+
+#[test]
 fn chat_streams_replies_and_keeps_the_conversation() {
     let path = model("text-a");
     let expected = reference("text", "greedy.json");

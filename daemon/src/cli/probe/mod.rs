@@ -3,6 +3,7 @@
 //! Loads a folder, runs one deterministic greedy pass and prints what came out as JSON, so that another implementation
 //! can be compared number by number. `--dump` writes the numbers on the way in NumPy's format.
 
+mod colbert;
 mod dump;
 mod speech;
 mod text;
@@ -26,6 +27,8 @@ enum Task {
     Text,
     /// The same, for a mixture of experts.
     Moe,
+    /// A query or a document to its vectors.
+    Colbert,
 }
 
 /// Arguments of the verb.
@@ -55,6 +58,12 @@ pub struct Arguments {
     /// Token ids that are used as they are, for text and moe.
     #[arg(long, value_name = "1,2,3", value_delimiter = ',')]
     input_ids: Option<Vec<u32>>,
+    /// Query to encode, for colbert.
+    #[arg(long, value_name = "TEXT", conflicts_with = "document")]
+    query: Option<String>,
+    /// Document to encode, for colbert.
+    #[arg(long, value_name = "TEXT")]
+    document: Option<String>,
     /// Text tokens and audio frames at most.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     max_items: usize,
@@ -77,5 +86,6 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.task {
         Task::Speech | Task::Transcribe | Task::Speak => speech::run(&arguments, dump.as_ref()),
         Task::Text | Task::Moe => text::run(&arguments, dump.as_ref()),
+        Task::Colbert => colbert::run(&arguments, dump.as_ref()),
     }
 }
