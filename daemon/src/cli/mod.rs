@@ -5,6 +5,7 @@
 mod chat;
 mod converse;
 mod demo;
+mod index;
 mod interrupt;
 mod model;
 mod output;
@@ -37,6 +38,8 @@ enum Verb {
     Chat(chat::Arguments),
     /// Ask a recorded question and show what came of it.
     Demo(demo::Arguments),
+    /// Search files by meaning.
+    Index(index::Arguments),
     /// Check a model folder against its claims with one deterministic pass.
     Probe(probe::Arguments),
 }
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Verb::Say(arguments) => say::run(arguments),
         Verb::Chat(arguments) => chat::run(arguments),
         Verb::Demo(arguments) => demo::run(arguments),
+        Verb::Index(arguments) => index::run(arguments),
         Verb::Probe(arguments) => probe::run(arguments),
     };
     match outcome {

@@ -1,0 +1,240 @@
+//! `eddy index`: files that can be searched by meaning.
+
+mod passages;
+mod update;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use eddy_config::Paths;
+use eddy_models::retrieval::index::{Access, Index, LocalIndex};
+use eddy_models::retrieval::{Encoder, Side};
+use serde_json::{Map, Value, json};
+
+use super::Outcome;
+use super::model::{Engine, LoadArguments};
+use super::output::Output;
+
+/// Arguments of the verb.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Make an empty index for the vectors of a model.
+    Create {
+        /// Its name.
+        name: String,
+        /// Retrieval model that encodes texts for it.
+        #[arg(long, value_name = "DIR")]
+        model: PathBuf,
+        #[command(flatten)]
+        load: LoadArguments,
+    },
+    /// Add files, and all text and Markdown files in folders; what has not changed is not encoded again.
+    Add {
+        /// Name of the index.
+        name: String,
+        /// Files and folders.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        load: LoadArguments,
+    },
+    /// Take documents out, or remove the index.
+    Remove {
+        /// Name of the index.
+        name: String,
+        /// Documents, as `list` prints them.
+        #[arg(required_unless_present = "all")]
+        documents: Vec<String>,
+        /// Remove the index with everything in it.
+        #[arg(long, conflicts_with = "documents")]
+        all: bool,
+    },
+    /// Find the passages that answer a query best.
+    Search {
+        /// Name of the index.
+        name: String,
+        /// What to look for.
+        query: String,
+        /// Passages at most.
+        #[arg(short = 'k', long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        most: u16,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        load: LoadArguments,
+    },
+    /// Show all indexes, or the documents of one.
+    List {
+        /// Name of the index.
+        name: Option<String>,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// One line about what went wrong.
+pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
+    match arguments.action {
+        Action::Create { name, model, load } => create(&name, &model, &load),
+        Action::Add { name, paths, json, load } => add(&name, &paths, json, &load),
+        Action::Remove { name, documents, all } => remove(&name, &documents, all),
+        Action::Search { name, query, most, json, load } => search(&name, &query, usize::from(most), json, &load),
+        Action::List { name, json } => list(name.as_deref(), json),
+    }
+}
+
+/// The folder that holds all indexes.
+fn home() -> anyhow::Result<PathBuf> {
+    Ok(Paths::from_environment()?.data.join("indexes"))
+}
+
+/// The folder of one index; a name is a file name and nothing more.
+fn folder(name: &str) -> anyhow::Result<PathBuf> {
+    let sensible = name.chars().all(|character| character.is_alphanumeric() || matches!(character, '-' | '_'));
+    anyhow::ensure!(
+        sensible && (1..=64).contains(&name.len()),
+        "{name:?} cannot name an index; use up to 64 letters, digits, - and _"
+    );
+    Ok(home()?.join(name))
+}
+
+/// The model that an index was made with.
+fn encoder(index: &LocalIndex, load: &LoadArguments) -> anyhow::Result<(Encoder, Engine)> {
+    let engine = load.engine()?;
+    let folder = PathBuf::from(index.model());
+    let encoder = Encoder::load(&engine.runtime, &folder, load.wanted()?, engine.interrupt.stop())?;
+    anyhow::ensure!(
+        encoder.width() == index.width(),
+        "{}: makes vectors of {} floats, the index has {}; the model was changed, make the index again",
+        folder.display(),
+        encoder.width(),
+        index.width()
+    );
+    Ok((encoder, engine))
+}
+
+fn create(name: &str, model: &std::path::Path, load: &LoadArguments) -> anyhow::Result<Outcome> {
+    let folder = folder(name)?;
+    let engine = load.engine()?;
+    let encoder = Encoder::load(&engine.runtime, model, load.wanted()?, engine.interrupt.stop())?;
+    let model = model.canonicalize().with_context(|| model.display().to_string())?;
+    LocalIndex::create(&folder, encoder.width(), &model.to_string_lossy())?;
+    Output::new(false).line(&format!("made {}", folder.display()))?;
+    Ok(Outcome::Done)
+}
+
+fn add(name: &str, paths: &[PathBuf], json: bool, load: &LoadArguments) -> anyhow::Result<Outcome> {
+    let mut index = LocalIndex::open(&folder(name)?, Access::Write)?;
+    let (mut encoder, engine) = encoder(&index, load)?;
+    let outcome = update::Update { index: &mut index, encoder: &mut encoder, interrupt: &engine.interrupt }.run(paths);
+    let done = outcome?;
+    let mut output = Output::new(json);
+    for (path, reason) in &done.passed_over {
+        eprintln!("eddy: {}: passed over: {reason}", path.display());
+    }
+    output.line(&format!(
+        "{} documents: {} passages added, {} kept, {} removed",
+        done.documents, done.added, done.kept, done.removed
+    ))?;
+    let mut report = Map::new();
+    for (key, count) in
+        [("documents", done.documents), ("added", done.added), ("kept", done.kept), ("removed", done.removed)]
+    {
+        report.insert(key.into(), count.into());
+    }
+    output.finish(report)?;
+    Ok(if done.interrupted { Outcome::Interrupted } else { Outcome::Done })
+}
+
+fn remove(name: &str, documents: &[String], all: bool) -> anyhow::Result<Outcome> {
+    let folder = folder(name)?;
+    let mut index = LocalIndex::open(&folder, Access::Write)?;
+    if all {
+        drop(index);
+        std::fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot be removed", folder.display()))?;
+        return Ok(Outcome::Done);
+    }
+    for document in documents {
+        let passages = index.passages_of(document)?;
+        anyhow::ensure!(!passages.is_empty(), "{document}: not in the index; `eddy index list {name}` shows what is");
+        index.remove(&passages.iter().map(|passage| passage.id.as_str()).collect::<Vec<_>>())?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn search(name: &str, query: &str, most: usize, json: bool, load: &LoadArguments) -> anyhow::Result<Outcome> {
+    let index = LocalIndex::open(&folder(name)?, Access::Read)?;
+    let (mut encoder, _engine) = encoder(&index, load)?;
+    let query = encoder.encode(&[query], Side::Query)?.remove(0);
+    let hits = index.search(&query, most)?;
+    let mut output = Output::new(json);
+    let mut found = Vec::new();
+    for hit in &hits {
+        let (document, line) = match &hit.passage.place {
+            Some(place) => (place.document.as_str(), place.line),
+            None => (hit.passage.id.as_str(), 1),
+        };
+        output.line(&format!("{document}:{line}  {:.2}", hit.score))?;
+        for line in hit.passage.text.lines().filter(|line| !line.trim().is_empty()).take(3) {
+            output.line(&format!("    {line}"))?;
+        }
+        found.push(json!({
+            "document": document,
+            "line": line,
+            "begin": hit.passage.place.as_ref().map(|place| place.begin),
+            "end": hit.passage.place.as_ref().map(|place| place.end),
+            "score": hit.score,
+            "text": hit.passage.text,
+        }));
+    }
+    output.finish(Map::from_iter([("hits".to_owned(), Value::Array(found))]))?;
+    Ok(Outcome::Done)
+}
+
+fn list(name: Option<&str>, json: bool) -> anyhow::Result<Outcome> {
+    let mut output = Output::new(json);
+    let mut report = Map::new();
+    match name {
+        Some(name) => {
+            let index = LocalIndex::open(&folder(name)?, Access::Read)?;
+            for (document, passages) in index.documents()? {
+                output.line(&format!("{passages:6}  {document}"))?;
+                report.insert(document, passages.into());
+            }
+        }
+        None => {
+            let home = home()?;
+            let Ok(entries) = std::fs::read_dir(&home) else { return Ok(Outcome::Done) };
+            let mut names: Vec<String> =
+                entries.flatten().map(|entry| entry.file_name().to_string_lossy().into()).collect();
+            names.sort();
+            for name in names {
+                let index = LocalIndex::open(&home.join(&name), Access::Read)?;
+                output.line(&format!(
+                    "{name}  {} passages, {} KiB, {}",
+                    index.count(),
+                    index.bytes() / 1024,
+                    index.model()
+                ))?;
+                report
+                    .insert(name, json!({ "passages": index.count(), "bytes": index.bytes(), "model": index.model() }));
+            }
+        }
+    }
+    output.finish(report)?;
+    Ok(Outcome::Done)
+}
