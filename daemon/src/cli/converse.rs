@@ -1,15 +1,14 @@
 //! `eddy converse`: a recorded question in, a spoken answer out.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use eddy_audio::wav::WavSink;
-use eddy_models::speech::{Mode, Parts, Prompt, Reply, ReplyOptions};
+use eddy_models::speech::{Mode, Parts, Reply, ReplyOptions};
 
 use super::Outcome;
 use super::model::{ModelArguments, load};
 use super::output::Output;
-use super::speaking::{Ending, hear, tell};
+use super::speaking::{Ending, Recording, ask, tell};
 
 /// What the model is told to do; the published prompt of the interleaved mode.
 pub const INSTRUCTIONS: &str = "Respond with interleaved text and audio.";
@@ -17,9 +16,8 @@ pub const INSTRUCTIONS: &str = "Respond with interleaved text and audio.";
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The recorded question.
-    #[arg(value_name = "IN.wav")]
-    input: PathBuf,
+    #[command(flatten)]
+    recording: Recording,
     /// Where the spoken answer goes.
     #[arg(short, long, value_name = "OUT.wav")]
     output: PathBuf,
@@ -39,11 +37,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let speech = &mut loaded.speech;
     let mut output = Output::new(arguments.model.json);
 
-    let begun = Instant::now();
-    let features = hear(speech, &arguments.input)?;
-    let prompt = Prompt::instructed(&arguments.system).sound(features).awaiting_reply();
-    let rows = speech.embed(&prompt)?;
-    let hearing = begun.elapsed();
+    let (rows, hearing) = ask(speech, &arguments.system, &arguments.recording.input)?;
 
     // A folder that cannot speak still answers in text; that no file is written is said, and is the verb's failure.
     let mut sink = match speech.can_speak() {

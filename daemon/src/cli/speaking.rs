@@ -1,11 +1,11 @@
 //! What the speech verbs share: hearing a WAV file, driving a reply, writing its sound as it comes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use eddy_audio::wav::{WavSink, read_wav};
 use eddy_models::Error;
-use eddy_models::speech::{Event, Finish, MelClip, MelFeatures, Reply, SampleStream, Speech};
+use eddy_models::speech::{Event, Finish, MelClip, MelFeatures, Prompt, Reply, SampleStream, Speech};
 use serde_json::{Map, Value, json};
 
 use super::interrupt::Interrupt;
@@ -27,6 +27,25 @@ pub fn hear(speech: &mut Speech, path: &Path) -> anyhow::Result<MelFeatures> {
     let mut clip = MelClip::new(speech.front_end());
     clip.push(&recording.samples);
     Ok(clip.features()?)
+}
+
+/// A recorded question for the model.
+#[derive(Debug, clap::Args)]
+pub struct Recording {
+    /// The recording.
+    #[arg(value_name = "IN.wav")]
+    pub input: PathBuf,
+}
+
+/// Rows of a prompt that asks what `path` holds under `instructions`, and how long hearing it took.
+///
+/// # Errors
+/// Those of [`hear`] and of the encoder.
+pub fn ask(speech: &mut Speech, instructions: &str, path: &Path) -> anyhow::Result<(Vec<f32>, Duration)> {
+    let begun = Instant::now();
+    let features = hear(speech, path)?;
+    let rows = speech.embed(&Prompt::instructed(instructions).sound(features).awaiting_reply())?;
+    Ok((rows, begun.elapsed()))
 }
 
 /// How a reply ended.

@@ -1,14 +1,11 @@
 //! `eddy transcribe`: a recording in, its words out.
 
-use std::path::PathBuf;
-use std::time::Instant;
-
-use eddy_models::speech::{Mode, Parts, Prompt, Reply, ReplyOptions};
+use eddy_models::speech::{Mode, Parts, Reply, ReplyOptions};
 
 use super::Outcome;
 use super::model::{ModelArguments, load};
 use super::output::Output;
-use super::speaking::{Ending, hear, tell};
+use super::speaking::{Ending, Recording, ask, tell};
 
 /// The published prompt of speech recognition.
 pub const INSTRUCTIONS: &str = "Perform ASR.";
@@ -16,9 +13,8 @@ pub const INSTRUCTIONS: &str = "Perform ASR.";
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The recording.
-    #[arg(value_name = "IN.wav")]
-    input: PathBuf,
+    #[command(flatten)]
+    recording: Recording,
     /// Instructions to the model.
     #[arg(long, value_name = "TEXT", default_value = INSTRUCTIONS)]
     system: String,
@@ -35,11 +31,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let speech = &mut loaded.speech;
     let mut output = Output::new(arguments.model.json);
 
-    let begun = Instant::now();
-    let features = hear(speech, &arguments.input)?;
-    let prompt = Prompt::instructed(&arguments.system).sound(features).awaiting_reply();
-    let rows = speech.embed(&prompt)?;
-    let hearing = begun.elapsed();
+    let (rows, hearing) = ask(speech, &arguments.system, &arguments.recording.input)?;
 
     let options = ReplyOptions::new(Mode::Sequential).greedy();
     let mut reply = Reply::new(speech, rows, arguments.model.reply(options));

@@ -41,8 +41,9 @@ impl Head {
         }
         let bytes = map(&path)?;
         let tensors = Safetensors::open(&path, &bytes)?;
-        let (shape, weight) =
-            tensors.floats("linear.weight")?.ok_or_else(|| malformed(&path, "it has no tensor linear.weight".into()))?;
+        let (shape, weight) = tensors
+            .floats("linear.weight")?
+            .ok_or_else(|| malformed(&path, "it has no tensor linear.weight".into()))?;
         let [output, input] = shape[..] else {
             return Err(malformed(&path, format!("linear.weight has shape {shape:?}, not two dimensions")));
         };

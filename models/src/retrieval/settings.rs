@@ -89,7 +89,9 @@ impl Settings {
         let flag = |name: &str, default: bool| -> Result<bool> {
             match json.get(&[name]) {
                 None => Ok(default),
-                Some(value) => value.as_bool().ok_or_else(|| malformed(format!("{name} is {value}, not true or false"))),
+                Some(value) => {
+                    value.as_bool().ok_or_else(|| malformed(format!("{name} is {value}, not true or false")))
+                }
             }
         };
         let expansion = match (flag("do_query_expansion", true)?, flag("attend_to_expansion_tokens", false)?) {

@@ -13,6 +13,7 @@ mod reply;
 mod settings;
 mod stft;
 
+pub use crate::text::Finish;
 pub use audio_embedding::AudioEmbedding;
 pub use depthformer::Depthformer;
 pub use detokenizer::{Detokenizer, SampleStream};
@@ -20,6 +21,6 @@ pub use encoder::AudioEncoder;
 pub use mel::{MelClip, MelFeatures, MelFrontEnd, MelSettings};
 pub use model::{Capability, Identity, Parts, Speech};
 pub use prompt::{Prompt, Role as TurnRole};
-pub use reply::{Event, Finish, Mode, Record, Reply, ReplyOptions, StageTimes};
+pub use reply::{Event, Mode, Record, Reply, ReplyOptions, StageTimes};
 pub use settings::Settings;
 pub use stft::{InverseStft, StftSettings};

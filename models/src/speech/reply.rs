@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::backbone::{Cache, Input, Output};
 use crate::error::{Error, Result};
 use crate::sampler::{Sampler, Sampling};
+use crate::text::Finish;
 use crate::tokenizer::{Special, TextStream};
 
 use super::model::Speech;
@@ -58,15 +59,6 @@ impl ReplyOptions {
     pub fn greedy(self) -> Self {
         Self { text: Sampling::GREEDY, audio: Sampling::GREEDY, ..self }
     }
-}
-
-/// Why a reply ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
-    /// The model ended its turn.
-    Stop,
-    /// `max_items` was reached.
-    Length,
 }
 
 /// What one step did.

@@ -49,7 +49,7 @@ impl Default for GenerationOptions {
 pub enum Finish {
     /// The model ended its turn, or a stop string was reached.
     Stop,
-    /// `max_tokens` or the end of the context was reached.
+    /// The limit of tokens or items, or the end of the context, was reached.
     Length,
 }
 

@@ -92,7 +92,8 @@ fn matches(vectors: &[i16], width: usize, query: &[i16], best: &mut [i32]) {
     for found in vectors.chunks_exact(width) {
         for (wanted, best) in query.chunks_exact(width).zip(&mut *best) {
             // A multiply-add of pairs in one instruction is what the compiler makes of this loop.
-            let dot = wanted.iter().zip(found).fold(0_i32, |sum, (a, b)| sum.wrapping_add(i32::from(*a) * i32::from(*b)));
+            let dot =
+                wanted.iter().zip(found).fold(0_i32, |sum, (a, b)| sum.wrapping_add(i32::from(*a) * i32::from(*b)));
             *best = dot.max(*best);
         }
     }

@@ -100,7 +100,13 @@ impl Table {
         let snapshot = self.connection.transaction().map_err(failure(path))?;
         let stored = snapshot
             .query_row("SELECT format, width, model, generation, rows FROM description", [], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get::<_, i64>(3)?, row.get::<_, i64>(4)?))
+                Ok((
+                    row.get::<_, i64>(0)?,
+                    row.get::<_, i64>(1)?,
+                    row.get(2)?,
+                    row.get::<_, i64>(3)?,
+                    row.get::<_, i64>(4)?,
+                ))
             })
             .map_err(failure(path))?;
         let (format, width, model, generation, rows) = stored;
@@ -108,7 +114,10 @@ impl Table {
             return Err(wrong(&format!("it has format {format} and this version reads {FORMAT}")));
         }
         let description = Description {
-            width: usize::try_from(width).ok().filter(|width| (1..=1 << 16).contains(width)).ok_or_else(|| wrong("it gives no sensible width"))?,
+            width: usize::try_from(width)
+                .ok()
+                .filter(|width| (1..=1 << 16).contains(width))
+                .ok_or_else(|| wrong("it gives no sensible width"))?,
             model,
             generation: u64::try_from(generation).map_err(|_| wrong("it names no vector file"))?,
             rows: usize::try_from(rows).map_err(|_| wrong("it counts no rows"))?,
@@ -120,9 +129,9 @@ impl Table {
         for stored in statement.query_map([], entry).map_err(failure(path))? {
             let (key, first, count) = stored.map_err(failure(path))?;
             let (first, count) = (usize::try_from(first).ok(), usize::try_from(count).ok());
-            let inside = first.zip(count).filter(|(first, count)| {
-                first.checked_add(*count).is_some_and(|end| end <= description.rows)
-            });
+            let inside = first
+                .zip(count)
+                .filter(|(first, count)| first.checked_add(*count).is_some_and(|end| end <= description.rows));
             let (first, count) = inside.ok_or_else(|| wrong("a passage has vectors where there are none"))?;
             entries.push(Entry { key, first, count });
         }
@@ -214,7 +223,8 @@ pub(super) fn relocate(change: &Transaction<'_>, id: &str, place: &Place) -> rus
 }
 
 fn passage(row: &Row<'_>) -> rusqlite::Result<Passage> {
-    let number = |index: usize| row.get::<_, Option<i64>>(index).map(|number| number.unwrap_or_default().unsigned_abs());
+    let number =
+        |index: usize| row.get::<_, Option<i64>>(index).map(|number| number.unwrap_or_default().unsigned_abs());
     let place = match row.get::<_, Option<String>>(2)? {
         Some(document) => Some(Place { document, begin: number(3)?, end: number(4)?, line: number(5)? }),
         None => None,
