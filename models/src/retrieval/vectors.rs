@@ -11,7 +11,7 @@ impl Vectors {
     /// Rows of `width` floats in one slice; floats that fill no row are dropped.
     #[must_use]
     pub fn new(width: usize, mut data: Vec<f32>) -> Self {
-        let whole = if width == 0 { 0 } else { data.len() / width * width };
+        let whole = data.len().checked_div(width).unwrap_or(0) * width;
         data.truncate(whole);
         Self { width, data }
     }

@@ -154,7 +154,10 @@ impl LocalIndex {
             )));
         }
         // Longer ones would leave the range of the fixed-point numbers.
-        let long = |row: &[f32]| !(row.iter().map(|value| value * value).sum::<f32>() <= (1.0 + SLACK).powi(2));
+        let long = |row: &[f32]| {
+            let length = row.iter().map(|value| value * value).sum::<f32>();
+            length.is_nan() || length > (1.0 + SLACK).powi(2)
+        };
         if vectors.rows().any(long) {
             return Err(Error::BadRequest("vectors to be indexed have length one".into()));
         }
