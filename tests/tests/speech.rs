@@ -198,6 +198,33 @@ fn sizes_come_from_the_graphs_where_the_settings_are_silent() {
 }
 
 #[test]
+fn tables_may_be_graphs() {
+    // Without the raw tables the embedding graphs of the folder do their work.
+    let folder = composed("speech-c", None);
+    let onnx = folder.path().join("onnx");
+    for name in ["embed_tokens.bin", "embed_tokens.json"] {
+        std::fs::remove_file(onnx.join(name)).unwrap();
+    }
+    std::fs::rename(onnx.join("audio_embedding.bin"), onnx.join("codes.data")).unwrap();
+    let moved = eddy_models::onnx::Edit {
+        locations: [("audio_embedding.bin".to_owned(), "codes.data".to_owned())].into(),
+        ..Default::default()
+    };
+    for name in ["audio_embedding.onnx", "audio_embedding_q4.onnx"] {
+        let graph = std::fs::read(onnx.join(name)).unwrap();
+        std::fs::write(onnx.join(name), moved.apply(&graph).unwrap()).unwrap();
+    }
+    interleaved_reply(&mut speech_at(folder.path(), "fp32"), "speech-c");
+
+    // The 4-bit bundle comes with an 8-bit token table.
+    let mut reduced = speech_at(folder.path(), "q4");
+    let prompt = spoken_prompt(&reduced, "Respond with interleaved text and audio.");
+    let (_, _, reply) = run(&mut reduced, &prompt, greedy(Mode::Interleaved, 10));
+    let cosine = cosine(&reply.record().logits, &array("speech-c", "logits_first"));
+    assert!(cosine >= 0.98, "cosine {cosine}");
+}
+
+#[test]
 fn earlier_forms_of_the_depthformer_give_the_same_codes() {
     for form in ["speech-a-old-1", "speech-a-old-2"] {
         let folder = composed("speech-a", Some(form));
