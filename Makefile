@@ -22,7 +22,7 @@ help: ## Show what there is.
 
 .PHONY: demo
 demo: build-packages rust runtime ## Ask Eddy a recorded question and write its spoken answer.
-	@cargo build --quiet --release --package eddyd
+	@cargo build --quiet --locked --release --package eddyd
 	echo "The model is a tiny one with random weights, as the tests use it: its words and sounds mean nothing."
 	target/release/eddy demo $(QUESTIONS) --model $(MODEL) --output target/demo
 
@@ -31,8 +31,8 @@ test: test-packages rust runtime ## Check formatting, lints, and run all tests.
 	@cargo fmt --all --check
 	systemd/check
 	# The command line's tests run the binary, which `cargo test` alone would not build.
-	$(LINTED) cargo build --workspace
-	$(LINTED) cargo test --workspace
+	$(LINTED) cargo build --locked --workspace
+	$(LINTED) cargo test --locked --workspace
 
 .PHONY: lint
 lint: rust ## Check licences, bans and sources of all dependencies.

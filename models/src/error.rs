@@ -68,18 +68,6 @@ pub enum Error {
         /// The name that was given.
         given: String,
     },
-    /// The folder has the model, but not in the precision that was asked for.
-    #[error("{path}: no {what} in precision {wanted}; present: {present}; choose one of these or `auto`")]
-    PrecisionMissing {
-        /// The folder.
-        path: PathBuf,
-        /// The part that lacks it.
-        what: &'static str,
-        /// The precision that was asked for.
-        wanted: String,
-        /// The precisions that are there.
-        present: String,
-    },
     /// A file of the folder is not what it claims to be.
     #[error("{path}: {reason}; {remedy}")]
     Malformed {

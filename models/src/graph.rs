@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::session::IoBinding;
 use ort::session::builder::SessionBuilder;
@@ -23,6 +23,8 @@ use crate::tensor::floats;
 pub struct Stop {
     options: Arc<RunOptions<NoSelectedOutputs>>,
     stopped: Arc<AtomicBool>,
+    /// Keeps the two flags together while they change.
+    changing: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Stop {
@@ -41,11 +43,12 @@ impl Stop {
             path: runtime.library().to_path_buf(),
             reason: one_line(&error.to_string()),
         })?;
-        Ok(Self { options: Arc::new(options), stopped: Arc::default() })
+        Ok(Self { options: Arc::new(options), stopped: Arc::default(), changing: Arc::default() })
     }
 
     /// Stops. May be called from any thread.
     pub fn set(&self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.stopped.store(true, Ordering::Release);
         // Failing to set the flag leaves the stop to the next boundary between graphs.
         let _ = self.options.terminate();
@@ -53,6 +56,7 @@ impl Stop {
 
     /// Lets graphs run again.
     pub fn clear(&self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.stopped.store(false, Ordering::Release);
         let _ = self.options.unterminate();
     }
@@ -163,6 +167,17 @@ impl Graph {
     /// The error for a result that is not what the graph promised.
     pub fn odd(&self, reason: String) -> Error {
         Error::Graph { path: self.path.clone(), reason }
+    }
+
+    /// Checks the number of floats that came out.
+    pub fn expect(&self, found: usize, wanted: usize) -> Result<()> {
+        match found == wanted {
+            true => Ok(()),
+            false => Err(Error::Graph {
+                path: self.path.clone(),
+                reason: format!("it gave {found} floats where {wanted} belong; it is not the graph of this model"),
+            }),
+        }
     }
 
     /// An error of the runtime about this graph.

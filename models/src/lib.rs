@@ -21,4 +21,4 @@ pub mod tokenizer;
 
 pub use error::{Error, Result};
 pub use graph::Stop;
-pub use runtime::{Runtime, RuntimeOptions, TESTED_VERSION};
+pub use runtime::{Runtime, RuntimeOptions};

@@ -11,8 +11,6 @@ use ort::environment::{Environment, GlobalThreadPoolOptions};
 
 use crate::error::{Error, Result};
 
-/// The release that `make runtime` fetches and the tests run with.
-pub const TESTED_VERSION: &str = "1.32.0";
 /// The oldest release with every operator of the published folders (`CausalConvWithState.state_window`), and the
 /// one that the binding's API level asks for.
 const OLDEST_VERSION: &str = "1.31";

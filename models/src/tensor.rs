@@ -58,6 +58,17 @@ fn byte_length(tensor: &DynTensor) -> usize {
     tensor.data_type().byte_size(elements).unwrap_or_default()
 }
 
+/// A tensor of the element type that a port asks for, from floats.
+pub(crate) fn floats_as(element: ElementType, shape: &[usize], data: &[f32]) -> Result<DynValue, ort::Error> {
+    match element {
+        ElementType::F16 => {
+            let data: Vec<half::f16> = data.iter().map(|value| half::f16::from_f32(*value)).collect();
+            tensor(shape, &data)
+        }
+        ElementType::F32 | ElementType::I32 | ElementType::I64 | ElementType::Other(_) => tensor(shape, data),
+    }
+}
+
 /// A tensor's shape and its elements as f32.
 pub(crate) fn floats(value: &DynValue) -> Result<(Vec<usize>, Vec<f32>), String> {
     let shape = value.shape().iter().map(|dim| usize::try_from(*dim).unwrap_or_default()).collect();

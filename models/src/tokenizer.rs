@@ -182,6 +182,8 @@ pub struct TextStream {
 
 /// Ids that a window keeps as context once their text is settled: a token's text may depend on the one before.
 const CONTEXT: usize = 4;
+/// Ids that may belong to a character whose last byte is to come.
+const UNFINISHED: usize = 3;
 /// A window longer than this is cut even if its text is not settled, which bounds work on invalid bytes.
 const MOST_HELD: usize = 32;
 
@@ -199,10 +201,14 @@ impl TextStream {
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> Result<String> {
         self.window.push(id);
         let text = tokenizer.decode(&self.window, self.special)?;
-        if text.ends_with(char::REPLACEMENT_CHARACTER) && self.window.len() < MOST_HELD {
-            return Ok(String::new());
+        if !text.ends_with(char::REPLACEMENT_CHARACTER) {
+            return self.settle(tokenizer, self.window.len());
         }
-        self.settle(tokenizer, &text)
+        // The last bytes may still become a character.
+        match self.window.len() < MOST_HELD {
+            true => Ok(String::new()),
+            false => self.settle(tokenizer, self.window.len() - UNFINISHED),
+        }
     }
 
     /// Returns what was held back; incomplete characters become U+FFFD.
@@ -217,11 +223,13 @@ impl TextStream {
         Ok(rest)
     }
 
-    fn settle(&mut self, tokenizer: &Tokenizer, text: &str) -> Result<String> {
+    /// Hands out the text of the first `count` ids and keeps the last of them as context for what follows.
+    fn settle(&mut self, tokenizer: &Tokenizer, count: usize) -> Result<String> {
+        let text = tokenizer.decode(&self.window[..count], self.special)?;
         let new = text.get(self.shown..).unwrap_or_default().to_owned();
-        let cut = self.window.len().saturating_sub(CONTEXT);
+        let cut = count.saturating_sub(CONTEXT);
         self.window.drain(..cut);
-        self.shown = tokenizer.decode(&self.window, self.special)?.len();
+        self.shown = tokenizer.decode(&self.window[..count - cut], self.special)?.len();
         Ok(new)
     }
 }

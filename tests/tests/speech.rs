@@ -4,10 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
+use eddy_models::Stop;
 use eddy_models::backbone::Input;
-use eddy_models::speech::{Event, InverseStft, Mode, Prompt, Reply, ReplyOptions, Speech, StftSettings};
+use eddy_models::speech::{Event, InverseStft, Mode, Parts, Prompt, Reply, ReplyOptions, Speech, StftSettings};
 use eddy_tests::compare::{assert_close, cosine};
-use eddy_tests::fixtures::{clip, composed, fixture, question, speech, speech_at};
+use eddy_tests::fixtures::{clip, composed, fixture, question, runtime, speech, speech_at};
 use eddy_tests::npy;
 use serde_json::Value;
 
@@ -195,6 +196,85 @@ fn sizes_come_from_the_graphs_where_the_settings_are_silent() {
     config.as_object_mut().unwrap().remove("codebooks");
     std::fs::write(&path, config.to_string()).unwrap();
     interleaved_reply(&mut speech_at(folder.path(), "fp32"), "speech-c");
+}
+
+#[test]
+fn a_step_that_was_stopped_can_be_repeated() {
+    // Embedding graphs, unlike raw tables, can be stopped in the middle of a step.
+    let folder = composed("speech-c", None);
+    for name in ["embed_tokens.bin", "embed_tokens.json"] {
+        std::fs::remove_file(folder.path().join("onnx").join(name)).unwrap();
+    }
+    let runtime = runtime();
+    let stop = Stop::new(&runtime).unwrap();
+    let wanted = "fp32".parse().unwrap();
+    let mut speech = Speech::load(&runtime, folder.path(), wanted, Parts::ALL, &stop).unwrap();
+    let prompt = spoken_prompt(&speech, "Respond with interleaved text and audio.");
+    let rows = speech.embed(&prompt).unwrap();
+    let options = ReplyOptions { seed: 5, max_items: 60, ..ReplyOptions::new(Mode::Interleaved) };
+    let mut items = |disturbed: bool| {
+        let mut cache = speech.new_cache().unwrap();
+        let mut reply = Reply::new(&speech, rows.clone(), options.clone());
+        let (mut items, mut pauses) = (Vec::new(), 0);
+        loop {
+            let stopper = disturbed.then(|| {
+                let stop = stop.clone();
+                pauses += 1;
+                // A little later in every step, so that each of its graphs is hit some time.
+                std::thread::spawn(move || {
+                    let until = std::time::Instant::now() + std::time::Duration::from_micros(pauses * 7 % 900);
+                    while std::time::Instant::now() < until {}
+                    stop.set();
+                })
+            });
+            let event = reply.step(&mut speech, &mut cache);
+            if let Some(stopper) = stopper {
+                stopper.join().unwrap();
+                stop.clear();
+            }
+            match event {
+                Err(eddy_models::Error::Stopped) | Ok(Event::Prefilled { .. }) => {}
+                Err(error) => panic!("{error}"),
+                Ok(Event::Finished(_)) => return items,
+                Ok(made) => items.push(made),
+            }
+        }
+    };
+    let calm = items(false);
+    assert!(calm.len() > 20);
+    for _ in 0..5 {
+        assert_eq!(items(true), calm);
+    }
+}
+
+#[test]
+fn embedding_graphs_of_another_width_are_refused() {
+    let folder = composed("speech-c", None);
+    for name in ["embed_tokens.bin", "embed_tokens.json"] {
+        std::fs::remove_file(folder.path().join("onnx").join(name)).unwrap();
+    }
+    // The other model's table: 32 floats a row and not 64.
+    let narrow = fixture("speech-a/onnx/audio_embedding.onnx");
+    let data = fixture("speech-a/onnx/audio_embedding.bin");
+    std::fs::copy(narrow, folder.path().join("onnx/embeddings.onnx")).unwrap();
+    std::fs::copy(data, folder.path().join("onnx/audio_embedding.bin")).unwrap();
+    let runtime = runtime();
+    let stop = Stop::new(&runtime).unwrap();
+    let refused = Speech::load(&runtime, folder.path(), "fp32".parse().unwrap(), Parts::HEARING, &stop).unwrap_err();
+    assert!(refused.to_string().contains("embeddings.onnx"), "{refused}");
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_refused_before_anything_is_computed() {
+    let mut speech = speech("speech-a", "fp32");
+    let words = "a".repeat(5000);
+    let prompt = Prompt::instructed("Perform TTS.").words(&words).awaiting_reply();
+    let rows = speech.embed(&prompt).unwrap();
+    let positions = rows.len() / speech.backbone().hidden();
+    let mut cache = speech.new_cache().unwrap();
+    let error = Reply::new(&speech, rows, greedy(Mode::Sequential, 10)).step(&mut speech, &mut cache).unwrap_err();
+    assert!(error.to_string().contains(&positions.to_string()), "{error}");
+    assert_eq!(cache.length(), 0);
 }
 
 #[test]

@@ -62,6 +62,18 @@ fn the_stream_equals_the_whole_even_for_bytes_that_are_no_text() {
 }
 
 #[test]
+fn a_character_behind_many_stray_bytes_is_kept() {
+    let tokenizer = tokenizer();
+    let lead = tokenizer.encode("é").unwrap()[0];
+    for strays in 1..80 {
+        let mut ids = vec![lead; strays];
+        ids.extend(tokenizer.encode("é漢字 ok").unwrap());
+        let streamed = pieces(&tokenizer, &ids, Special::Drop).concat();
+        assert!(streamed.ends_with("é漢字 ok"), "{strays}: {streamed}");
+    }
+}
+
+#[test]
 fn special_tokens_are_kept_or_dropped() {
     let tokenizer = tokenizer();
     let ids = tokenizer.encode("a<|tool_call_start|>b<|im_end|>").unwrap();

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Outcome;
 use super::interrupt::Interrupt;
-use super::model::ModelArguments;
+use super::model::{ModelArguments, warn_of_stand_in};
 use super::output::{Output, seconds};
 
 /// Arguments of the verb.
@@ -46,6 +46,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let engine = arguments.model.load.engine()?;
     let folder = &arguments.model.model;
     let model = TextModel::load(&engine.runtime, folder, wanted, engine.interrupt.stop())?;
+    warn_of_stand_in(folder, wanted, model.identity().precision);
     let system = arguments.system.iter().map(|words| json!({ "role": "system", "content": words }));
     let mut chat = Chat {
         template: ChatTemplate::load(folder)?,

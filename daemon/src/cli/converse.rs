@@ -33,6 +33,13 @@ pub struct Arguments {
 /// # Errors
 /// One line about what went wrong.
 pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
+    let same =
+        std::fs::canonicalize(&arguments.output).ok().zip(std::fs::canonicalize(&arguments.recording.input).ok());
+    anyhow::ensure!(
+        same.is_none_or(|(output, input)| output != input),
+        "{}: the answer would overwrite the question; give -o another file",
+        arguments.output.display()
+    );
     let mut loaded = load(&arguments.model.model, &arguments.model.load, Parts::ALL)?;
     let speech = &mut loaded.speech;
     let mut output = Output::new(arguments.model.json);

@@ -20,16 +20,19 @@ impl Interrupt {
     /// When the system refuses a signal handler or a thread.
     pub fn listen(runtime: &Runtime) -> anyhow::Result<Self> {
         let interrupt = Self { asked: Arc::default(), stop: Stop::new(runtime)? };
+        let signalled = Arc::<AtomicBool>::default();
         for signal in [SIGINT, SIGTERM] {
             // In this order the first signal sets the flag that lets the second one end the process.
-            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupt.asked))?;
-            signal_hook::flag::register(signal, Arc::clone(&interrupt.asked))?;
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&signalled))?;
+            signal_hook::flag::register(signal, Arc::clone(&signalled))?;
         }
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-        let stop = interrupt.stop.clone();
+        let (stop, asked) = (interrupt.stop.clone(), Arc::clone(&interrupt.asked));
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             if signals.forever().next().is_some() {
+                // In this order nobody who sees the wish tidies up before the stop has come.
                 stop.set();
+                asked.store(true, Ordering::Release);
             }
         })?;
         Ok(interrupt)

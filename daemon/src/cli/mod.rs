@@ -75,7 +75,7 @@ pub fn main() -> ExitCode {
         // The reader of a pipe that has seen enough is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("eddy: {error:#}");
+            eprintln!("eddy: {}", told_once(&error));
             ExitCode::FAILURE
         }
     }
@@ -87,6 +87,18 @@ pub fn main() -> ExitCode {
 /// What is wrong with it.
 pub fn check_usage(words: &[String]) -> Result<(), String> {
     Cli::try_parse_from(words).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// The error and its causes in one line, without causes that the sentence before has told already.
+fn told_once(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line += if line.is_empty() { "" } else { ": " };
+            line += &cause;
+        }
+    }
+    line
 }
 
 fn interrupted() -> ExitCode {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use eddy_config::{Auto, Paths, Sources};
-use eddy_models::folder::Wanted;
+use eddy_models::folder::{Precision, Wanted};
 use eddy_models::speech::{Parts, ReplyOptions, Speech};
 use eddy_models::{Runtime, RuntimeOptions};
 
@@ -102,6 +102,13 @@ pub struct Loaded {
     pub loading: Duration,
 }
 
+/// Says on standard error when a folder lacks the precision that was asked for.
+pub fn warn_of_stand_in(folder: &std::path::Path, wanted: Wanted, found: Precision) {
+    if let Some(sentence) = wanted.stood_in_by(found) {
+        eprintln!("eddy: {}: {sentence}", folder.display());
+    }
+}
+
 /// Loads the speech model in `folder`.
 ///
 /// # Errors
@@ -111,5 +118,6 @@ pub fn load(folder: &std::path::Path, arguments: &LoadArguments, parts: Parts) -
     let engine = arguments.engine()?;
     let begun = Instant::now();
     let speech = Speech::load(&engine.runtime, folder, wanted, parts, engine.interrupt.stop())?;
+    warn_of_stand_in(folder, wanted, speech.identity().precision);
     Ok(Loaded { speech, engine, loading: begun.elapsed() })
 }

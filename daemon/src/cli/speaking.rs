@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use eddy_audio::wav::{WavSink, read_wav};
 use eddy_models::Error;
 use eddy_models::speech::{Event, Finish, MelClip, MelFeatures, Prompt, Reply, SampleStream, Speech};
@@ -21,12 +22,13 @@ const GROUP: usize = 6;
 /// For every kind of unusable recording, and when the model cannot hear.
 pub fn hear(speech: &mut Speech, path: &Path) -> anyhow::Result<MelFeatures> {
     let mel = speech.settings().mel.clone();
-    let longest = speech.encoder()?.longest() * mel.hop;
+    // One sample more would begin another frame.
+    let longest = speech.encoder()?.longest().saturating_mul(mel.hop).saturating_sub(1);
     let longest = Duration::from_secs_f64(longest as f64 / f64::from(mel.sample_rate));
     let recording = read_wav(path, longest)?.at_rate(mel.sample_rate)?;
     let mut clip = MelClip::new(speech.front_end());
     clip.push(&recording.samples);
-    Ok(clip.features()?)
+    clip.features().with_context(|| path.display().to_string())
 }
 
 /// A recorded question for the model.

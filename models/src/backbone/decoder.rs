@@ -11,7 +11,7 @@ use crate::folder::{GraphFile, ModelFolder};
 use crate::graph::{Graph, Stop};
 use crate::onnx::{Dim, ElementType, Model, split_head};
 use crate::runtime::Runtime;
-use crate::tensor::tensor;
+use crate::tensor::{floats_as, tensor};
 
 /// What a run is fed.
 #[derive(Debug, Clone, Copy)]
@@ -57,8 +57,8 @@ pub struct Backbone {
     growth: Growth,
     /// `position_ids` is among the inputs.
     positions: bool,
-    /// The name of the scalar input that says how many positions get logits.
-    keep: Option<&'static str>,
+    /// Name and rank of the input that says how many positions get logits.
+    keep: Option<(&'static str, usize)>,
     gives_hidden: bool,
     hidden: usize,
     vocabulary: usize,
@@ -68,6 +68,8 @@ pub struct Backbone {
 
 const HIDDEN_OUTPUT: &str = "hidden_states";
 const LOGITS: &str = "logits";
+/// Graph files larger than this hold their weights themselves and are run whole.
+const MOST_INLINE: usize = 32 << 20;
 const KEEP_INPUTS: [&str; 2] = ["logits_to_keep", "num_logits_to_keep"];
 
 impl Backbone {
@@ -85,6 +87,7 @@ impl Backbone {
             }
             Ok(None)
         };
+        let genai = |keys: &[&str]| folder.genai().count(keys);
         let feed = match (model.input("input_ids"), model.input("inputs_embeds")) {
             (Some(_), _) => Feed::Ids,
             (None, Some(port)) => Feed::Embeddings(port.element),
@@ -93,7 +96,9 @@ impl Backbone {
         let logits = model.output(LOGITS).ok_or_else(|| file.unknown("it has no output logits"))?;
         let vocabulary = match logits.dims.last().and_then(Dim::fixed) {
             Some(size) => size,
-            None => lfm("vocab_size")?.ok_or_else(|| file.unknown("its vocabulary size is not known"))?,
+            None => lfm("vocab_size")?
+                .or(genai(&["model", "vocab_size"])?)
+                .ok_or_else(|| file.unknown("its vocabulary size is not known"))?,
         };
         let width = ["inputs_embeds", HIDDEN_OUTPUT]
             .into_iter()
@@ -101,8 +106,11 @@ impl Backbone {
             .find_map(|port| port.dims.last()?.fixed());
         let hidden = match width {
             Some(width) => width,
-            None => lfm("hidden_size")?.unwrap_or_default(),
+            None => lfm("hidden_size")?.or(genai(&["model", "decoder", "hidden_size"])?).unwrap_or_default(),
         };
+        if hidden == 0 && feed != Feed::Ids {
+            return Err(file.unknown("the width of its embeddings is not known"));
+        }
         let head_dim = match folder.genai().count(&["model", "decoder", "head_size"])? {
             Some(size) => Some(size),
             None => lfm("head_dim")?.or(match (lfm("hidden_size")?, lfm("num_attention_heads")?) {
@@ -134,7 +142,9 @@ impl Backbone {
             Some(length) => length,
             None => lfm("max_position_embeddings")?.unwrap_or(32_768),
         };
-        let (graph, head) = match split_head(file.bytes(), hidden) {
+        // A cut graph is handed over from memory: with its weights inside that would be several copies of them.
+        let small = file.bytes().len() <= MOST_INLINE;
+        let (graph, head) = match small.then(|| split_head(file.bytes(), hidden)).flatten() {
             Some(split) => {
                 let graph = Graph::from_bytes(runtime, file, &split.head, stop)?;
                 let head = Head { graph, input: split.head_input, fed_from: split.body_output };
@@ -149,7 +159,7 @@ impl Backbone {
             growth: growth_of(model, &slots),
             slots,
             positions: model.input("position_ids").is_some(),
-            keep: KEEP_INPUTS.into_iter().find(|name| model.input(name).is_some()),
+            keep: KEEP_INPUTS.into_iter().find_map(|name| Some((name, model.input(name)?.dims.len()))),
             gives_hidden: model.output(HIDDEN_OUTPUT).is_some(),
             hidden,
             vocabulary,
@@ -325,14 +335,11 @@ impl Backbone {
             }
             Input::Embeddings(rows) => {
                 let shape = [1, count, self.hidden];
-                let value = match self.feed {
-                    Feed::Embeddings(ElementType::F16) => {
-                        let rows: Vec<half::f16> = rows.iter().map(|value| half::f16::from_f32(*value)).collect();
-                        tensor(&shape, &rows)?
-                    }
-                    Feed::Embeddings(_) | Feed::Ids => tensor(&shape, rows)?,
+                let element = match self.feed {
+                    Feed::Embeddings(element) => element,
+                    Feed::Ids => ElementType::F32,
                 };
-                binding.bind_input("inputs_embeds", &value)?;
+                binding.bind_input("inputs_embeds", &floats_as(element, &shape, rows)?)?;
             }
         }
         binding.bind_input("attention_mask", &tensor(&[1, total], &vec![1_i64; total])?)?;
@@ -340,8 +347,9 @@ impl Backbone {
             let positions: Vec<i64> = (cache.length..total).map(|position| position as i64).collect();
             binding.bind_input("position_ids", &tensor(&[1, count], &positions)?)?;
         }
-        if let Some(name) = self.keep {
-            binding.bind_input(name, &tensor(&[], &[1_i64])?)?;
+        if let Some((name, rank)) = self.keep {
+            // A scalar in published graphs, a list of one in some exports.
+            binding.bind_input(name, &tensor(&vec![1; rank], &[1_i64])?)?;
         }
         for ((slot, past), spare) in self.slots.iter().zip(&mut cache.tensors).zip(&mut cache.spare) {
             binding.bind_input(slot.past.as_str(), &*past)?;

@@ -4,9 +4,9 @@ use super::table::Table;
 use crate::error::{Error, Result};
 use crate::folder::{GraphFile, ModelFolder, Role, Wanted};
 use crate::graph::{Graph, Stop};
-use crate::onnx::Dim;
+use crate::onnx::{Dim, Port};
 use crate::runtime::Runtime;
-use crate::tensor::tensor;
+use crate::tensor::{floats_as, tensor};
 
 /// Where embeddings come from.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ enum Source {
     /// `embed_tokens.bin`.
     Table(Table),
     /// `embed_tokens*.onnx`, or `embeddings*.onnx` whose second input takes features of width `features`.
-    Graph { graph: Graph, output: String, features: Option<(String, usize)> },
+    Graph { graph: Graph, output: String, features: Option<(Port, usize)>, hidden: usize },
 }
 
 impl TokenEmbedding {
@@ -51,18 +51,18 @@ impl TokenEmbedding {
         if model.input("input_ids").is_none() {
             return Err(file.unknown("it has no input input_ids"));
         }
-        let output = model
-            .output("inputs_embeds")
-            .or(model.outputs.first())
-            .ok_or_else(|| file.unknown("it has no output"))?
-            .name
-            .clone();
+        let output =
+            model.output("inputs_embeds").or(model.outputs.first()).ok_or_else(|| file.unknown("it has no output"))?;
+        if let Some(found) = output.dims.last().and_then(Dim::fixed).filter(|found| *found != hidden) {
+            return Err(file.unknown(format!("its rows have {found} floats and the decoder takes {hidden}")));
+        }
+        let output = output.name.clone();
         let features = model
             .inputs
             .iter()
             .find(|port| port.name.ends_with("_features"))
-            .map(|port| (port.name.clone(), port.dims.last().and_then(Dim::fixed).unwrap_or(hidden)));
-        Ok(Source::Graph { graph: Graph::load(runtime, file, None, stop)?, output, features })
+            .map(|port| (port.clone(), port.dims.last().and_then(Dim::fixed).unwrap_or(hidden)));
+        Ok(Source::Graph { graph: Graph::load(runtime, file, None, stop)?, output, features, hidden })
     }
 
     /// Rows of the table, where that is known.
@@ -84,15 +84,17 @@ impl TokenEmbedding {
         }
         match &mut self.source {
             Source::Table(table) => ids.iter().try_for_each(|id| table.append(*id as usize, out)),
-            Source::Graph { graph, output, features } => {
+            Source::Graph { graph, output, features, hidden } => {
                 let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
                 let value = tensor(&[1, ids.len()], &ids).map_err(|error| graph.failure(&error))?;
                 let mut inputs = vec![("input_ids", value.into())];
-                if let Some((name, width)) = features {
-                    let none = tensor::<f32>(&[0, *width], &[]).map_err(|error| graph.failure(&error))?;
-                    inputs.push((name.as_str(), none.into()));
+                if let Some((port, width)) = features {
+                    let none = floats_as(port.element, &[0, *width], &[]).map_err(|error| graph.failure(&error))?;
+                    inputs.push((port.name.as_str(), none.into()));
                 }
-                out.extend(graph.run(inputs)?.floats(output)?.1);
+                let (_, rows) = graph.run(inputs)?.floats(output)?;
+                graph.expect(rows.len(), ids.len() * *hidden)?;
+                out.extend(rows);
                 Ok(())
             }
         }

@@ -48,7 +48,7 @@ impl Table {
             return Err(malformed(format!(
                 "cut off: {} bytes, but {rows} rows of {width} floats need {}",
                 bytes.len(),
-                rows * row_bytes
+                rows.saturating_mul(row_bytes)
             )));
         }
         Ok(Some(Self { bytes, rows, width }))

@@ -142,12 +142,12 @@ fn from_json(json: Value) -> Result<Vec<ToolCall>> {
 }
 
 /// Whether a character may stand in the name of a tool.
-fn is_of_name(character: char) -> bool {
+pub(super) fn is_of_name(character: char) -> bool {
     is_of_argument(character) || matches!(character, '.' | '-')
 }
 
 /// Whether a character may stand in the name of an argument.
-fn is_of_argument(character: char) -> bool {
+pub(super) fn is_of_argument(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 

@@ -125,6 +125,10 @@ impl GraphFile {
 /// Maps `path` read-only.
 pub(crate) fn map(path: &Path) -> Result<Mmap> {
     let remedy = "check that the file exists and may be read";
+    // Looked at before it is opened: opening a pipe waits for a writer.
+    if !std::fs::metadata(path).map_err(Error::io(path, remedy))?.is_file() {
+        return Err(Error::Malformed { path: path.to_path_buf(), reason: "it is no plain file".into(), remedy });
+    }
     let file = File::open(path).map_err(Error::io(path, remedy))?;
     // SAFETY: the map is only read. A file that another process shortens meanwhile would raise SIGBUS; model files are
     // written aside and moved into place, which leaves the mapped file as it was.

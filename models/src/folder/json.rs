@@ -1,5 +1,6 @@
 //! The JSON files of a folder, read leniently: a missing file is an empty one, a damaged file is an error.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -25,16 +26,21 @@ impl Json {
             reason,
             remedy: "download or export the folder again",
         };
-        let size = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata.len(),
-            Err(_) => {
+        let remedy = "check that the file may be read";
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => return Err(malformed("it is no plain file".into())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Self { value: Value::Object(Default::default()), path });
             }
-        };
-        if size > MOST_BYTES {
-            return Err(malformed(format!("{size} bytes is too large for a settings file")));
+            Err(error) => return Err(Error::io(&path, remedy)(error)),
         }
-        let text = std::fs::read(&path).map_err(Error::io(&path, "check that the file may be read"))?;
+        let mut text = Vec::new();
+        let file = std::fs::File::open(&path).map_err(Error::io(&path, remedy))?;
+        file.take(MOST_BYTES + 1).read_to_end(&mut text).map_err(Error::io(&path, remedy))?;
+        if text.len() as u64 > MOST_BYTES {
+            return Err(malformed(format!("more than {MOST_BYTES} bytes are too many for a settings file")));
+        }
         let value = serde_json::from_slice(&text).map_err(|error| malformed(format!("not JSON ({error})")))?;
         Ok(Self { path, value })
     }

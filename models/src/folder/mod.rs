@@ -197,12 +197,6 @@ impl ModelFolder {
         &self.graphs
     }
 
-    /// The files that were found, by role and precision.
-    #[must_use]
-    pub fn files(&self) -> &BTreeMap<Role, BTreeMap<Precision, PathBuf>> {
-        &self.files
-    }
-
     /// Whether there is a graph for `role` in any precision.
     #[must_use]
     pub fn has(&self, role: Role) -> bool {
@@ -243,22 +237,12 @@ impl ModelFolder {
         found.map(|(precision, path)| GraphFile::open(&path, precision)).transpose()
     }
 
-    /// Opens the graph for `role` and refuses another precision than the wanted one. For the decoder, whose precision
-    /// is the model's.
+    /// Opens the graph for `role`, which has to be there in some precision.
     ///
     /// # Errors
-    /// [`Error::PartMissing`], [`Error::PrecisionMissing`] and those of [`GraphFile::open`].
-    pub fn graph_exactly(&self, role: Role, wanted: Wanted, purpose: &'static str) -> Result<GraphFile> {
-        let graph = self.graph(role, wanted)?.ok_or_else(|| self.missing(role, purpose))?;
-        match wanted {
-            Wanted::Exactly(precision) if precision != graph.precision() => Err(Error::PrecisionMissing {
-                path: self.graphs.clone(),
-                what: role.stems()[0],
-                wanted: precision.to_string(),
-                present: self.files[&role].keys().map(|precision| precision.name()).collect::<Vec<_>>().join(", "),
-            }),
-            Wanted::Exactly(_) | Wanted::Auto => Ok(graph),
-        }
+    /// [`Error::PartMissing`] and those of [`GraphFile::open`].
+    pub fn required_graph(&self, role: Role, wanted: Wanted, purpose: &'static str) -> Result<GraphFile> {
+        self.graph(role, wanted)?.ok_or_else(|| self.missing(role, purpose))
     }
 
     /// An [`Error::PartMissing`] for `role`.

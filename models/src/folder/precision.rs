@@ -94,6 +94,19 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    /// A sentence for when another precision than this one was found; `None` when it is what was asked for.
+    #[must_use]
+    pub fn stood_in_by(self, found: Precision) -> Option<String> {
+        match self {
+            Self::Exactly(wanted) if wanted != found => {
+                Some(format!("the folder has no {wanted} decoder, {found} is used"))
+            }
+            Self::Exactly(_) | Self::Auto => None,
+        }
+    }
+}
+
 impl FromStr for Wanted {
     type Err = Error;
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::model::graph_bytes;
+use super::model::Model;
 use super::wire::{self, NotProtobuf};
 
 /// New contents for an initializer, written inline (external references are dropped).
@@ -35,7 +35,8 @@ impl Edit {
     /// # Errors
     /// A sentence when `model` is not an ONNX model.
     pub fn apply(&self, model: &[u8]) -> Result<Vec<u8>, &'static str> {
-        graph_bytes(model).ok_or("not an ONNX model")?;
+        // What can be read has a bounded depth, and so has what is rewritten.
+        Model::parse(model)?;
         let mut out = Vec::with_capacity(model.len() + 4096);
         self.rewrite(model, &mut out, Self::model_field).map_err(|NotProtobuf| "damaged graph")?;
         Ok(out)

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 use super::wire::{self, Field, NotProtobuf, Value};
 
+/// Graphs inside each other; published ones have two levels.
+pub(super) const DEEPEST: usize = 32;
+
 /// One dimension of a port's shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dim {
@@ -175,7 +178,7 @@ impl Model {
     pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
         let graph = graph_bytes(bytes).ok_or("not an ONNX model (no graph inside, or cut off)")?;
         let mut model = Self { inputs: Vec::new(), outputs: Vec::new(), nodes: Vec::new(), initializers: Vec::new() };
-        model.read_graph(graph, true).map_err(|NotProtobuf| "not an ONNX model (damaged graph)")?;
+        model.read_graph(graph, 0).map_err(|NotProtobuf| "not an ONNX model (damaged graph)")?;
         let weights: std::collections::HashSet<&str> =
             model.initializers.iter().map(|tensor| tensor.name.as_str()).collect();
         model.inputs.retain(|port| !weights.contains(port.name.as_str()));
@@ -205,21 +208,24 @@ impl Model {
         self.inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
-    fn read_graph(&mut self, graph: &[u8], outermost: bool) -> Result<(), NotProtobuf> {
+    fn read_graph(&mut self, graph: &[u8], depth: usize) -> Result<(), NotProtobuf> {
+        if depth > DEEPEST {
+            return Err(NotProtobuf);
+        }
         for field in wire::fields(graph) {
             let field = field?;
             match (field.number, field.bytes()) {
-                (1, Some(node)) => self.read_node(node)?,
+                (1, Some(node)) => self.read_node(node, depth)?,
                 (5, Some(tensor)) => self.initializers.push(read_tensor(tensor)?),
-                (11, Some(port)) if outermost => self.inputs.push(read_port(port)?),
-                (12, Some(port)) if outermost => self.outputs.push(read_port(port)?),
+                (11, Some(port)) if depth == 0 => self.inputs.push(read_port(port)?),
+                (12, Some(port)) if depth == 0 => self.outputs.push(read_port(port)?),
                 _ => {}
             }
         }
         Ok(())
     }
 
-    fn read_node(&mut self, bytes: &[u8]) -> Result<(), NotProtobuf> {
+    fn read_node(&mut self, bytes: &[u8], depth: usize) -> Result<(), NotProtobuf> {
         let mut node = Node { op: String::new(), inputs: Vec::new(), outputs: Vec::new(), attributes: BTreeMap::new() };
         let mut subgraphs = Vec::new();
         for field in wire::fields(bytes) {
@@ -238,7 +244,7 @@ impl Model {
         }
         self.nodes.push(node);
         for subgraph in subgraphs {
-            self.read_graph(subgraph, false)?;
+            self.read_graph(subgraph, depth + 1)?;
         }
         Ok(())
     }
@@ -375,6 +381,22 @@ fn read_entry(field: &Field<'_>) -> Result<(String, String), NotProtobuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn graphs_inside_each_other_without_end_are_refused() {
+        let mut graph = Vec::new();
+        for _ in 0..20_000 {
+            let (mut attribute, mut node) = (Vec::new(), Vec::new());
+            wire::put_bytes(&mut attribute, 6, &graph);
+            wire::put_bytes(&mut node, 5, &attribute);
+            graph.clear();
+            wire::put_bytes(&mut graph, 1, &node);
+        }
+        let mut model = Vec::new();
+        wire::put_bytes(&mut model, 7, &graph);
+        assert!(Model::parse(&model).is_err());
+        assert!(crate::onnx::Edit::default().apply(&model).is_err());
+    }
 
     #[test]
     fn text_is_not_a_model() {

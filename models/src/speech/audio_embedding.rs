@@ -81,6 +81,7 @@ impl AudioEmbedding {
                 let rows: Vec<i64> = rows.map(|row| row as i64).collect();
                 let codes = tensor(&[1, rows.len()], &rows).map_err(|error| graph.failure(&error))?;
                 let (_, embeddings) = graph.run(vec![(input.as_str(), codes.into())])?.floats(output)?;
+                graph.expect(embeddings.len(), rows.len() * self.hidden)?;
                 for row in embeddings.chunks_exact(self.hidden) {
                     for (sum, value) in sum.iter_mut().zip(row) {
                         *sum += value;

@@ -10,10 +10,12 @@ use crate::folder::{GraphFile, ModelFolder, Role, Wanted};
 use crate::graph::{Graph, Stop};
 use crate::onnx::{Dim, Edit, ElementType, Model, Port, TensorPatch};
 use crate::runtime::Runtime;
-use crate::tensor::{tensor, zeros};
+use crate::tensor::{floats_as, tensor, zeros};
 
 /// What the fault is called in reports.
 const ROTARY_FAULT: &str = "depthformer rotary embedding: do_rotary was missing and its tables used theta 1e4";
+/// Rows and columns of a rotary table; a frame has a few codes.
+const MOST_POSITIONS: usize = 4096;
 /// The base that the model was trained with.
 const ROTARY_THETA: f64 = 1e6;
 
@@ -22,7 +24,7 @@ const ROTARY_THETA: f64 = 1e6;
 pub struct Depthformer {
     graph: Graph,
     projection: Option<Projection>,
-    hidden_input: bool,
+    hidden_input: Option<ElementType>,
     slices_input: Option<Slices>,
     past: [Port; 2],
     new: [&'static str; 2],
@@ -36,7 +38,7 @@ pub struct Depthformer {
 #[derive(Debug)]
 struct Projection {
     graph: Graph,
-    input: String,
+    input: Port,
     output: String,
 }
 
@@ -44,6 +46,7 @@ struct Projection {
 #[derive(Debug)]
 struct Slices {
     name: String,
+    element: ElementType,
     shape: Vec<usize>,
     returned: bool,
 }
@@ -91,6 +94,7 @@ impl Depthformer {
                 let shape = shape.ok_or_else(|| file.unknown(format!("{port} has no fixed shape")))?;
                 Ok(Slices {
                     name: port.name.clone(),
+                    element: port.element,
                     shape: [&[1], shape.as_slice()].concat(),
                     returned: model.output("depth_slices").is_some(),
                 })
@@ -101,8 +105,8 @@ impl Depthformer {
         {
             return Err(file.unknown(format!("it makes {found} codes a frame and the folder describes {codebooks}")));
         }
-        let hidden_input = model.input("hidden_states").is_some();
-        let projection = match (hidden_input, folder.graph(Role::DepthProjection, wanted)?) {
+        let hidden_input = model.input("hidden_states").map(|port| port.element);
+        let projection = match (hidden_input.is_some(), folder.graph(Role::DepthProjection, wanted)?) {
             (true, _) => None,
             (false, Some(file)) => Some(Projection::load(runtime, &file, stop)?),
             (false, None) => {
@@ -144,7 +148,7 @@ impl Depthformer {
         let mut slices = match (&mut self.projection, &self.slices_input) {
             (Some(projection), _) => Some(projection.slices(hidden)?),
             (None, Some(slices)) => {
-                Some(zeros(ElementType::F32, &slices.shape).map_err(|error| self.graph.failure(&error))?.into_dyn())
+                Some(zeros(slices.element, &slices.shape).map_err(|error| self.graph.failure(&error))?.into_dyn())
             }
             (None, None) => None,
         };
@@ -156,8 +160,9 @@ impl Depthformer {
             let step = tensor(&[], &[codebook as i64]).map_err(failed)?;
             let token = tensor(&[1], &[i64::from(previous)]).map_err(failed)?;
             let mut inputs = vec![("step_idx", step.into()), ("prev_token", token.into())];
-            if self.hidden_input {
-                inputs.push(("hidden_states", tensor(&[1, self.hidden], hidden).map_err(failed)?.into()));
+            if let Some(element) = self.hidden_input {
+                let hidden = floats_as(element, &[1, self.hidden], hidden).map_err(failed)?;
+                inputs.push(("hidden_states", hidden.into()));
             }
             if let (Some(port), Some(value)) = (&self.slices_input, &slices) {
                 inputs.push((port.name.as_str(), value.into()));
@@ -194,13 +199,14 @@ impl Projection {
         let ([input], [output, ..]) = (file.model().inputs.as_slice(), file.model().outputs.as_slice()) else {
             return Err(file.unknown("it does not map one hidden state to depth slices"));
         };
-        let (input, output) = (input.name.clone(), output.name.clone());
+        let (input, output) = (input.clone(), output.name.clone());
         Ok(Self { graph: Graph::load(runtime, file, None, stop)?, input, output })
     }
 
     fn slices(&mut self, hidden: &[f32]) -> Result<DynValue> {
-        let value = tensor(&[1, hidden.len()], hidden).map_err(|error| self.graph.failure(&error))?;
-        self.graph.run(vec![(self.input.as_str(), value.into())])?.take(&self.output)
+        let shape = [1, hidden.len()];
+        let value = floats_as(self.input.element, &shape, hidden).map_err(|error| self.graph.failure(&error))?;
+        self.graph.run(vec![(self.input.name.as_str(), value.into())])?.take(&self.output)
     }
 }
 
@@ -240,6 +246,11 @@ fn rotary_repair(file: &GraphFile) -> Result<Option<Edit>> {
         let [positions, pairs] = table.dims.as_slice() else {
             return Err(file.unknown(format!("the rotary table {} has no two dimensions", table.name)));
         };
+        if !(1..=MOST_POSITIONS).contains(positions) || !(1..=MOST_POSITIONS).contains(pairs) {
+            return Err(
+                file.unknown(format!("the rotary table {} of {positions} by {pairs} makes no sense", table.name))
+            );
+        }
         let angle =
             |position: usize, pair: usize| position as f64 * ROTARY_THETA.powf(-2.0 * pair as f64 / (2 * pairs) as f64);
         let function = if table.name.ends_with("cos") { f64::cos } else { f64::sin };

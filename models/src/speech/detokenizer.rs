@@ -17,6 +17,8 @@ use super::stft::{InverseStft, StftSettings};
 const SLIDING_WINDOW: usize = 30;
 /// Feature rows for each code frame in the published graph.
 const UPSAMPLING: usize = 6;
+/// Code frames that the published detokenizer looks back: 97 positions.
+const PUBLISHED_CONTEXT: usize = 17;
 /// Taps of the reference's causal convolutions.
 const TAPS: usize = 3;
 
@@ -73,7 +75,11 @@ impl Detokenizer {
         Ok(Self {
             input: input.name.clone(),
             output: output.name.clone(),
-            context: context_of(model).div_ceil(UPSAMPLING),
+            context: match context_of(model) {
+                // Nothing that is known reaches back: the graph hides how it does.
+                0 => PUBLISHED_CONTEXT,
+                positions => positions.div_ceil(UPSAMPLING),
+            },
             graph: Graph::load(runtime, file, None, stop)?,
             settings,
             codebooks,

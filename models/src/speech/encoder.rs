@@ -3,9 +3,9 @@
 use crate::error::{Error, Result};
 use crate::folder::{GraphFile, ModelFolder};
 use crate::graph::{Graph, Stop};
-use crate::onnx::{Dim, ElementType};
+use crate::onnx::{Dim, ElementType, Port};
 use crate::runtime::Runtime;
-use crate::tensor::tensor;
+use crate::tensor::{floats_as, tensor};
 
 use super::mel::MelFeatures;
 
@@ -20,7 +20,7 @@ const FEWEST_FRAMES: usize = 9;
 #[derive(Debug)]
 pub struct AudioEncoder {
     graph: Graph,
-    mel: String,
+    mel: Port,
     lengths: Option<String>,
     output: String,
     longest: usize,
@@ -58,7 +58,7 @@ impl AudioEncoder {
             return Err(file.unknown(format!("its rows have {found} floats and the decoder takes {hidden}")));
         }
         Ok(Self {
-            mel: mel.name.clone(),
+            mel: mel.clone(),
             lengths,
             output: output.name.clone(),
             longest: longest_clip(folder, file)?,
@@ -90,8 +90,8 @@ impl AudioEncoder {
             });
         }
         let shape = [1, mel.frames, mel.data.len() / mel.frames];
-        let features = tensor(&shape, &mel.data).map_err(|error| self.graph.failure(&error))?;
-        let mut inputs = vec![(self.mel.as_str(), features.into())];
+        let features = floats_as(self.mel.element, &shape, &mel.data).map_err(|error| self.graph.failure(&error))?;
+        let mut inputs = vec![(self.mel.name.as_str(), features.into())];
         if let Some(name) = &self.lengths {
             // All frames count here, although the statistics leave the last one out: the reference passes the length
             // of the tensor.
@@ -117,5 +117,5 @@ fn longest_clip(folder: &ModelFolder, file: &GraphFile) -> Result<usize> {
         }
     });
     let rows = table.chain(described).min().unwrap_or(PUBLISHED_ROWS);
-    Ok(rows * FRAMES_PER_ROW)
+    Ok(rows.saturating_mul(FRAMES_PER_ROW))
 }

@@ -110,7 +110,7 @@ impl Speech {
     pub fn load(runtime: &Runtime, root: &Path, wanted: Wanted, parts: Parts, stop: &Stop) -> Result<Self> {
         let folder = ModelFolder::open(root)?;
         let file =
-            folder.graph_exactly(Role::Decoder, wanted, "nothing works without it; download the folder again")?;
+            folder.required_graph(Role::Decoder, wanted, "nothing works without it; download the folder again")?;
         let family = folder.family(&file);
         if family != Family::Speech {
             return Err(Error::NotAModel {
@@ -134,7 +134,9 @@ impl Speech {
         let hidden = backbone.hidden();
         let mut lacks = Vec::new();
 
-        let encoder = match (parts.hearing, folder.graph(Role::AudioEncoder, wanted)?) {
+        // A part that is not wanted is not looked at: it may be damaged.
+        let encoder_file = if parts.hearing { folder.graph(Role::AudioEncoder, wanted)? } else { None };
+        let encoder = match (parts.hearing, encoder_file) {
             (false, _) => None,
             (true, Some(file)) => Some(AudioEncoder::load(runtime, &folder, &file, [hidden, settings.mel.bins], stop)?),
             (true, None) => {

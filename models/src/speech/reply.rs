@@ -224,6 +224,10 @@ impl Reply {
         };
         let hidden = speech.backbone().hidden();
         let total = rows.len() / hidden;
+        let (needed, limit) = (cache.length() + total - *done, speech.backbone().context());
+        if needed > limit {
+            return Err(Error::ContextFull { needed, limit });
+        }
         let end = total.min(*done + self.options.chunk.max(1));
         let begun = Instant::now();
         let chunk = Input::Embeddings(&rows[*done * hidden..end * hidden]);
@@ -247,6 +251,8 @@ impl Reply {
         let State::Choose(output) = std::mem::replace(&mut self.state, State::Finished(Finish::Stop)) else {
             return Err(Error::BadRequest("no position to choose an item for".into()));
         };
+        // A step that fails is repeated as if it had not been tried, random choices included.
+        let (sampler, turn) = (self.sampler.clone(), (self.modality, self.left, self.text_done));
         let made = match (self.modality, self.options.mode) {
             (Modality::Text, Mode::Interleaved) => self.interleaved_text(speech, &output),
             (Modality::Text, Mode::Sequential) => self.sequential_text(speech, &output),
@@ -255,7 +261,11 @@ impl Reply {
         match &made {
             Ok(Event::Text { .. } | Event::Frame(_)) => self.items += 1,
             Ok(Event::Prefilled { .. } | Event::Finished(_)) => {}
-            Err(_) => self.state = State::Choose(output),
+            Err(_) => {
+                self.state = State::Choose(output);
+                self.sampler = sampler;
+                (self.modality, self.left, self.text_done) = turn;
+            }
         }
         made
     }

@@ -46,7 +46,7 @@ impl TextModel {
     pub fn load(runtime: &Runtime, root: &Path, wanted: Wanted, stop: &Stop) -> Result<Self> {
         let folder = ModelFolder::open(root)?;
         let file =
-            folder.graph_exactly(Role::Decoder, wanted, "nothing works without it; download the folder again")?;
+            folder.required_graph(Role::Decoder, wanted, "nothing works without it; download the folder again")?;
         let family = folder.family(&file);
         if family == Family::Retrieval {
             return Err(Error::NotAModel {

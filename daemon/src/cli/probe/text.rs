@@ -9,6 +9,7 @@ use eddy_models::text::{Event, Generation, GenerationOptions, TextModel};
 use serde_json::{Map, Value, json};
 
 use crate::cli::Outcome;
+use crate::cli::model::warn_of_stand_in;
 use crate::cli::output::{Output, peak_rss_mib, seconds};
 
 use super::dump::Dump;
@@ -24,6 +25,7 @@ pub fn run(arguments: &Arguments, dump: Option<&Dump>) -> anyhow::Result<Outcome
     let begun = Instant::now();
     let mut model = TextModel::load(&engine.runtime, &arguments.folder, wanted, engine.interrupt.stop())?;
     let loading = begun.elapsed();
+    warn_of_stand_in(&arguments.folder, wanted, model.identity().precision);
     let family = model.identity().family;
     anyhow::ensure!(
         arguments.task != Task::Moe || family == Family::MixtureOfExperts,

@@ -1,0 +1,251 @@
+//! Replies that can have no other form: JSON of a schema, or calls of the declared tools.
+//!
+//! A grammar says which tokens may come next; the sampler chooses among these. A small model cannot write an invalid call
+//! then, because no token of one is ever allowed.
+
+use std::sync::Arc;
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
+use llguidance::{Matcher, ParserFactory, token_bytes_from_tokenizer_json};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::runtime::one_line;
+use crate::tokenizer::Tokenizer;
+
+use super::tools::{CALLS_END, CALLS_START, is_of_argument, is_of_name};
+
+/// Longest string and longest list in a call; a model that repeats itself has to stop some time.
+const LONGEST_STRING: usize = 2000;
+const LONGEST_LIST: usize = 64;
+
+/// Makes constraints for one tokenizer.
+pub struct Constrainer {
+    factory: ParserFactory,
+}
+
+impl std::fmt::Debug for Constrainer {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Constrainer").finish_non_exhaustive()
+    }
+}
+
+impl Constrainer {
+    /// Reads the bytes of every token; `rows` is the size of the vocabulary and `end` the token that ends a reply.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when the tokenizer's file is of a kind whose bytes are not known.
+    pub fn new(tokenizer: &Tokenizer, rows: usize, end: u32) -> Result<Self> {
+        let malformed = |reason: String| Error::Malformed {
+            path: tokenizer.path().to_path_buf(),
+            reason: one_line(&reason),
+            remedy: "replies of this model cannot be constrained",
+        };
+        let remedy = "check that the file may be read";
+        let text = std::fs::read(tokenizer.path()).map_err(Error::io(tokenizer.path(), remedy))?;
+        let file: Value = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+        let mut bytes = token_bytes_from_tokenizer_json(&file).map_err(|error| malformed(error.to_string()))?;
+        bytes.resize(rows, Vec::new());
+        let size = u32::try_from(rows).map_err(|error| malformed(error.to_string()))?;
+        let environment: TokEnv = Arc::new(ApproximateTokEnv::new(TokTrie::from(&TokRxInfo::new(size, end), &bytes)));
+        let factory = ParserFactory::new_simple(&environment).map_err(|error| malformed(error.to_string()))?;
+        Ok(Self { factory })
+    }
+
+    /// Replies that are JSON of `schema`.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] for a schema that cannot be followed.
+    pub fn json(&self, schema: &Value) -> Result<Constraint> {
+        self.constraint(TopLevelGrammar::from_json_schema(schema.clone()))
+    }
+
+    /// Replies that are one or more calls of `tools`, function descriptions in the form that chat templates take.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] for descriptions that cannot be followed.
+    pub fn calls(&self, tools: &Value) -> Result<Constraint> {
+        self.constraint(TopLevelGrammar::from_lark(calls_grammar(tools)?))
+    }
+
+    fn constraint(&self, grammar: TopLevelGrammar) -> Result<Constraint> {
+        let mut matcher = Matcher::new(self.factory.create_parser(grammar));
+        if let Some(error) = matcher.get_error() {
+            return Err(Error::BadRequest(format!("replies cannot be constrained so: {}", one_line(&error))));
+        }
+        let mask = next_mask(&mut matcher)?;
+        Ok(Constraint { matcher, mask })
+    }
+}
+
+/// What one reply may still become.
+pub struct Constraint {
+    matcher: Matcher,
+    mask: SimpleVob,
+}
+
+impl std::fmt::Debug for Constraint {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Constraint").finish_non_exhaustive()
+    }
+}
+
+impl Constraint {
+    /// Whether token `id` may come next.
+    #[must_use]
+    pub fn allows(&self, id: u32) -> bool {
+        (id as usize) < self.mask.len() && self.mask.is_allowed(id)
+    }
+
+    /// Goes on behind token `id`.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] for a token that was not allowed.
+    pub fn take(&mut self, id: u32) -> Result<()> {
+        self.matcher
+            .consume_token(id)
+            .map_err(|error| Error::BadRequest(format!("token {id} does not fit: {}", one_line(&error.to_string()))))?;
+        self.mask = next_mask(&mut self.matcher)?;
+        Ok(())
+    }
+}
+
+fn next_mask(matcher: &mut Matcher) -> Result<SimpleVob> {
+    matcher
+        .compute_mask_or_eos()
+        .map_err(|error| Error::BadRequest(format!("the constraint cannot go on: {}", one_line(&error.to_string()))))
+}
+
+/// A grammar of calls in the Python form: declared tools, declared arguments in their order, required ones always.
+fn calls_grammar(tools: &Value) -> Result<String> {
+    let bad = |reason: String| Error::BadRequest(format!("the tools cannot be followed: {reason}"));
+    let list = tools.as_array().filter(|list| !list.is_empty()).ok_or_else(|| bad("no tool is declared".into()))?;
+    let mut grammar = Grammar::default();
+    let mut names = Vec::new();
+    for (number, tool) in list.iter().enumerate() {
+        let function = tool.get("function").unwrap_or(tool);
+        let name = function["name"].as_str().unwrap_or_default();
+        if name.is_empty() || !name.chars().all(is_of_name) {
+            return Err(bad(format!("{name:?} is no name of a tool")));
+        }
+        names.push(grammar.tool(number, name, &function["parameters"]).map_err(bad)?);
+    }
+    Ok(format!(
+        "start: {CALLS_START} \"[\" call (\", \" call)* \"]\" {CALLS_END}\ncall: {}\n{}{BASICS}",
+        names.join(" | "),
+        grammar.rules
+    ))
+}
+
+/// Values as the reader of calls takes them.
+const BASICS: &str = r#"
+boolean: "True" | "False"
+none: "None"
+integer: INTEGER
+number: NUMBER
+string: STRING
+INTEGER: /-?(0|[1-9][0-9]{0,14})/
+NUMBER: /-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?/
+"#;
+
+#[derive(Default)]
+struct Grammar {
+    rules: String,
+    values: usize,
+    has_string: bool,
+}
+
+impl Grammar {
+    /// Adds the rules of one tool and returns the name of the first.
+    fn tool(&mut self, number: usize, name: &str, parameters: &Value) -> Result<String, String> {
+        self.strings();
+        let no_properties = serde_json::Map::new();
+        let properties = parameters["properties"].as_object().unwrap_or(&no_properties);
+        let required = |argument: &str| {
+            parameters["required"].as_array().is_some_and(|list| list.iter().any(|name| name == argument))
+        };
+        let rule = format!("tool{number}");
+        self.rules += &format!("{rule}: \"{name}(\" {rule}_0_first \")\"\n");
+        for (index, (argument, schema)) in properties.iter().enumerate() {
+            if argument.is_empty() || !argument.chars().all(is_of_argument) {
+                return Err(format!("{argument:?} is no name of an argument"));
+            }
+            let value = self.value(schema, 0)?;
+            let next = index + 1;
+            // Before the first argument there is no comma; a chain of rules for each case keeps it so.
+            for (case, comma) in [("first", ""), ("rest", ", ")] {
+                let given = format!("\"{comma}{argument}=\" {value} {rule}_{next}_rest");
+                let skipped = if required(argument) { String::new() } else { format!(" | {rule}_{next}_{case}") };
+                self.rules += &format!("{rule}_{index}_{case}: {given}{skipped}\n");
+            }
+        }
+        let end = properties.len();
+        self.rules += &format!("{rule}_{end}_first: \"\"\n{rule}_{end}_rest: \"\"\n");
+        Ok(rule)
+    }
+
+    fn strings(&mut self) {
+        if !std::mem::replace(&mut self.has_string, true) {
+            self.rules += &format!("STRING: /\"([^\"\\\\\\x00-\\x1f]|\\\\[\"\\\\nrt]){{0,{LONGEST_STRING}}}\"/\n");
+        }
+    }
+
+    /// The rule for a value of `schema`.
+    fn value(&mut self, schema: &Value, depth: usize) -> Result<String, String> {
+        if depth > 8 {
+            return Err("arguments are nested too deeply".into());
+        }
+        if let Some(choices) = schema["enum"].as_array() {
+            let choices: Vec<String> = choices.iter().map(literal).collect::<Result<_, _>>()?;
+            return self.named(&choices.join(" | "));
+        }
+        match schema["type"].as_str() {
+            Some("string") => Ok("string".into()),
+            Some("integer") => Ok("integer".into()),
+            Some("number") => Ok("number".into()),
+            Some("boolean") => Ok("boolean".into()),
+            Some("null") => Ok("none".into()),
+            Some("array") => {
+                let item = self.value(&schema["items"], depth + 1)?;
+                self.named(&format!("\"[\" ({item} (\", \" {item}){{0,{}}})? \"]\"", LONGEST_LIST - 1))
+            }
+            Some("object") => self.object(schema, depth),
+            Some(other) => Err(format!("arguments of type {other:?} are not known")),
+            None => self.named("string | number | boolean | none"),
+        }
+    }
+
+    /// A dictionary with all declared keys, in their order.
+    fn object(&mut self, schema: &Value, depth: usize) -> Result<String, String> {
+        let mut fields = Vec::new();
+        for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
+            let value = self.value(schema, depth + 1)?;
+            fields.push(format!("{} {value}", quoted(&format!("{}: ", Value::String(key.clone())))));
+        }
+        self.named(&format!("\"{{\" {} \"}}\"", fields.join(" \", \" ")))
+    }
+
+    fn named(&mut self, body: &str) -> Result<String, String> {
+        let name = format!("value{}", self.values);
+        self.values += 1;
+        self.rules += &format!("{name}: {body}\n");
+        Ok(name)
+    }
+}
+
+/// A constant as it is written in a call, quoted for the grammar.
+fn literal(value: &Value) -> Result<String, String> {
+    match value {
+        Value::Null => Ok("\"None\"".into()),
+        Value::Bool(true) => Ok("\"True\"".into()),
+        Value::Bool(false) => Ok("\"False\"".into()),
+        Value::Number(_) | Value::String(_) => Ok(quoted(&value.to_string())),
+        Value::Array(_) | Value::Object(_) => Err("choices have to be texts, numbers or constants".into()),
+    }
+}
+
+/// A text in the grammar's quotes, whose escapes are those of JSON.
+fn quoted(text: &str) -> String {
+    Value::String(text.to_owned()).to_string()
+}
