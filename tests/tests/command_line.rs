@@ -190,6 +190,43 @@ fn chat_streams_replies_and_keeps_the_conversation() {
 }
 
 #[test]
+fn chat_keeps_to_a_schema_or_to_tools() {
+    let out = tempfile::tempdir().unwrap();
+    let path = model("text-a");
+    let write = |name: &str, value: Value| {
+        let file = out.path().join(name);
+        std::fs::write(&file, value.to_string()).unwrap();
+        text(&file).to_owned()
+    };
+    let schema = write("schema.json", serde_json::json!({ "enum": ["yes", "no"] }));
+    let reply = eddy_json(&["chat", "Is it?", "--model", &path, "--json", "--schema", &schema]);
+    let said: Value = serde_json::from_str(reply["text"].as_str().unwrap()).unwrap();
+    assert!(said == "yes" || said == "no", "{reply}");
+
+    let parameters = serde_json::json!({ "properties": { "on": { "type": "boolean" } }, "required": ["on"] });
+    let tools = write("tools.json", serde_json::json!([{ "name": "light", "parameters": parameters }]));
+    let called = (0..10).any(|seed| {
+        let seed = seed.to_string();
+        let arguments =
+            ["chat", "Light!", "--model", &path, "--json", "--tools", &tools, "--call", "--max-items", "60"];
+        let output = command(&arguments).args(["--seed", &seed]).output().unwrap();
+        // A random model may go on calling until its tokens are used up, which is an error that says so.
+        if !output.status.success() {
+            let errors = String::from_utf8(output.stderr).unwrap();
+            assert!(errors.contains("allow more tokens"), "{errors}");
+            return false;
+        }
+        let reply: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(reply["text"], "");
+        assert!(reply["tool_calls"][0]["arguments"]["on"].is_boolean(), "{reply}");
+        reply["tool_calls"][0]["name"] == "light"
+    });
+    assert!(called);
+    let line = eddy_error(&["chat", "x", "--model", &path, "--tools", &question()]);
+    assert!(line.contains("not JSON"), "{line}");
+}
+
+#[test]
 fn converse_answers_into_a_file() {
     let out = tempfile::tempdir().unwrap();
     let answer = out.path().join("answer.wav");
