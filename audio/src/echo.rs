@@ -35,6 +35,12 @@ pub struct Report {
 const AUDIBLE: f32 = 2e-3;
 /// How long a room may go on sounding, in frames: the longest echo delay and its tail.
 const LINGER: usize = 40;
+/// Frames without any sound from the loudspeaker after which the canceller rests: most of the day.
+const REST: usize = 200;
+/// A sample that wakes it; the reference is here before its echo is.
+const SOUND: f32 = 1e-6;
+/// By how much the canceller's result is late: 8 ms, in parts of a second.
+const LAG: u32 = 125;
 /// Frames in a measured window: one second of sound.
 const WINDOW: usize = 100;
 /// Windows that are remembered, and how few are enough to judge.
@@ -50,6 +56,10 @@ pub struct EchoCanceller {
     processor: AudioProcessing,
     frame: usize,
     meter: Meter,
+    /// Frames since the loudspeaker sounded.
+    quiet: usize,
+    /// The end of the last recorded frame, which a resting canceller still owes.
+    late: Vec<f32>,
 }
 
 impl EchoCanceller {
@@ -58,7 +68,13 @@ impl EchoCanceller {
         let stream = StreamConfig::new(sample_rate, 1);
         let config = Config { echo_canceller: Some(Settings::default()), ..Config::default() };
         let processor = AudioProcessing::builder().config(config).capture_config(stream).render_config(stream).build();
-        EchoCanceller { processor, frame: sample_rate as usize / 100, meter: Meter::default() }
+        EchoCanceller {
+            processor,
+            frame: sample_rate as usize / 100,
+            meter: Meter::default(),
+            quiet: 0,
+            late: vec![0.0; (sample_rate / LAG) as usize],
+        }
     }
 
     /// Samples in a frame.
@@ -76,12 +92,21 @@ impl EchoCanceller {
 
     /// Cleans one frame: `played` is the reference, `recorded` the microphone, `clean` what is left.
     ///
-    /// The result is 8 ms late. Full silence in `played` leaves the recording as it is, save for its lowest bass.
+    /// The result is 8 ms late. Two seconds of full silence in `played` let the canceller rest: the recording passes
+    /// as it is, as late as ever, until something is played again.
     ///
     /// # Panics
     /// When a slice is not [`frame`](Self::frame) samples long.
     pub fn process(&mut self, played: &[f32], recorded: &[f32], clean: &mut [f32]) {
         assert!([played.len(), recorded.len(), clean.len()] == [self.frame; 3], "frames are 10 ms long");
+        let sounds = played.iter().any(|sample| sample.abs() > SOUND);
+        self.quiet = if sounds { 0 } else { self.quiet.saturating_add(1) };
+        if self.quiet > REST {
+            self.pass(recorded, clean);
+            self.meter.add(0.0, power(recorded), power(clean));
+            return;
+        }
+        self.keep(recorded);
         clean.fill(0.0);
         // The render path's own output is not used; `clean` serves as its target before it gets its real content.
         let rendered = self.processor.process_render_f32(&[played], &mut [&mut clean[..]]);
@@ -91,6 +116,18 @@ impl EchoCanceller {
             clean.copy_from_slice(recorded);
         }
         self.meter.add(rms(played), power(recorded), power(clean));
+    }
+
+    fn pass(&mut self, recorded: &[f32], clean: &mut [f32]) {
+        let (early, rest) = clean.split_at_mut(self.late.len());
+        early.copy_from_slice(&self.late);
+        rest.copy_from_slice(&recorded[..rest.len()]);
+        self.keep(recorded);
+    }
+
+    fn keep(&mut self, recorded: &[f32]) {
+        let from = recorded.len() - self.late.len();
+        self.late.copy_from_slice(&recorded[from..]);
     }
 
     /// How it goes.

@@ -106,6 +106,28 @@ fn a_person_alone_passes() {
 }
 
 #[test]
+fn a_person_passes_unbroken_when_the_canceller_rests_and_wakes() {
+    // Played: five seconds of nothing, two of a reply without an echo (headphones), five of nothing.
+    let mut played = vec![0.0; 12 * SECOND];
+    let reply = voice(1, 120.0, RATE, 2 * SECOND);
+    played[5 * SECOND..7 * SECOND].copy_from_slice(&reply);
+    let person: Vec<f32> = (0..12 * SECOND).map(|n| 0.3 * (n as f32 * 0.2).sin()).collect();
+    let (clean, _) = cancel(&played, &person);
+    // A jump in a tone of 509 Hz is a step that the tone itself never makes.
+    let steepest = |range: std::ops::Range<usize>| {
+        clean[range].windows(2).fold(0.0f32, |most, pair| most.max((pair[1] - pair[0]).abs()))
+    };
+    let own = steepest(SECOND..2 * SECOND);
+    for range in [2 * SECOND..5 * SECOND, 8 * SECOND..11 * SECOND] {
+        let most = steepest(range.clone());
+        println!("{range:?}: steepest step {most:.4}, the tone's own {own:.4}");
+        assert!(most < 3.0 * own, "{range:?}: {most} against {own}");
+        let level = db(rms(&clean[range.clone()]) / rms(&person[range]));
+        assert!(level.abs() < 1.0, "{level} dB");
+    }
+}
+
+#[test]
 fn headphones_are_no_reason_for_half_duplex() {
     let played = voice(1, 120.0, RATE, 8 * SECOND);
     let mut recorded = vec![0.0; played.len()];
