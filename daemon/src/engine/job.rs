@@ -38,6 +38,8 @@ pub enum Step {
     More,
     /// The output is full and nothing was computed; try again shortly.
     Full,
+    /// The one who reads the output has left, which cancels the job.
+    Abandoned,
     /// Everything is done and delivered.
     Done,
     /// The job cannot go on.

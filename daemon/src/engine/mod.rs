@@ -21,7 +21,7 @@ pub use caller::{Caller, Ticket};
 pub use handle::{Choice, Engine, EngineOptions};
 pub use job::{Brake, Ending, Job, Loaded, Loader, Step, Urgency};
 pub use slot::{Folder, Task};
-pub use status::{Counters, ModelStatus};
+pub use status::{Counters, ModelStatus, STEP_BUCKETS};
 
 #[cfg(test)]
 mod tests;

@@ -478,6 +478,7 @@ impl<M: Send + 'static> Worker<M> {
                 self.end(entry, Ending::Failed(error));
             }
             Ok(Step::Failed(error)) => self.end(entry, Ending::Failed(error)),
+            Ok(Step::Abandoned) => self.end(entry, Ending::Cancelled),
             Ok(Step::More) => self.queue.give_back(entry.place(), entry),
             Ok(Step::Full) => self.full.push((Instant::now() + RETRY_FULL, entry)),
             Err(_) => {
