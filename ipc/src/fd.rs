@@ -12,7 +12,7 @@ mod outlet;
 mod sealed;
 mod vectors;
 
-pub use intake::{Patience, read_whole};
+pub use intake::{Patience, look, read_whole};
 pub use lease::{Lease, lease};
 pub use outlet::{Outlet, Stop, s16le, sound_pipe};
 pub use sealed::{Sealed, seal};

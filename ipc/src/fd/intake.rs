@@ -26,33 +26,48 @@ impl Patience {
     }
 }
 
+/// Looks at a descriptor that a caller passed as `argument`, without reading from it: whether [`read_whole`] would
+/// begin. Returns how many bytes there are, where that is certain beforehand. Never waits.
+pub fn look(fd: &OwnedFd, argument: &str, limit: u64, key: &str) -> Result<Option<u64>> {
+    let broken = |error: Errno| Error::invalid_descriptor(argument, error);
+    let stat = fstat(fd).map_err(broken)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            let copy = fd.try_clone().map_err(|error| Error::invalid_descriptor(argument, error))?;
+            Ok(Some(Sealed::open(copy, argument, limit, key)?.len()))
+        }
+        FileType::Fifo | FileType::Socket => {
+            if fcntl_getfl(fd).map_err(broken)? & OFlags::ACCMODE == OFlags::WRONLY {
+                return Err(Error::invalid_descriptor(argument, "this is the write end; pass the read end"));
+            }
+            Ok(None)
+        }
+        FileType::Directory => Err(refused(argument, "a folder")),
+        FileType::CharacterDevice | FileType::BlockDevice => Err(refused(argument, "a device")),
+        _ => Err(refused(argument, "this kind of file")),
+    }
+}
+
+fn refused(argument: &str, kind: &str) -> Error {
+    Error::invalid_descriptor(argument, format!("{kind} is not read; pass a sealed memfd or a pipe"))
+}
+
 /// Everything in a descriptor that a caller passed as `argument`: a sealed memory file at once, a pipe or
 /// a socket until its end. Nothing else is read: an ordinary file may lie on a file system that never
 /// answers, and a device never ends.
 ///
 /// `limit` is in bytes, at least 1 and at most that many are returned; `key` is the setting it comes from.
 pub fn read_whole(fd: OwnedFd, argument: &str, limit: u64, key: &str, patience: Patience) -> Result<Vec<u8>> {
-    let stat = fstat(&fd).map_err(|error| Error::invalid_descriptor(argument, error))?;
-    let refused = |kind: &str| {
-        Err(Error::invalid_descriptor(argument, format!("{kind} is not read; pass a sealed memfd or a pipe")))
-    };
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => {
+    match look(&fd, argument, limit, key)? {
+        Some(_) => {
             Sealed::open(fd, argument, limit, key)?.read().map_err(|error| Error::invalid_descriptor(argument, error))
         }
-        FileType::Fifo | FileType::Socket => read_stream(fd, argument, limit, key, patience),
-        FileType::Directory => refused("a folder"),
-        FileType::CharacterDevice | FileType::BlockDevice => refused("a device"),
-        _ => refused("this kind of file"),
+        None => read_stream(fd, argument, limit, key, patience),
     }
 }
 
 fn read_stream(fd: OwnedFd, argument: &str, limit: u64, key: &str, patience: Patience) -> Result<Vec<u8>> {
     let broken = |error: Errno| Error::invalid_descriptor(argument, error);
-    let flags = fcntl_getfl(&fd).map_err(broken)?;
-    if flags & OFlags::ACCMODE == OFlags::WRONLY {
-        return Err(Error::invalid_descriptor(argument, "this is the write end; pass the read end"));
-    }
     let fd = unblocked(fd, OFlags::RDONLY).map_err(broken)?;
     let late = |after| Error::timed_out(&format!("{argument}: waiting for the writer"), after);
     let end = Instant::now() + patience.total;

@@ -37,3 +37,10 @@ impl AsFd for Lease {
         self.watched.as_fd()
     }
 }
+
+/// For an event loop that wants to own what it waits on: reading finds the end when the right ends.
+impl From<Lease> for OwnedFd {
+    fn from(lease: Lease) -> Self {
+        lease.watched
+    }
+}

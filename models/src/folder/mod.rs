@@ -197,6 +197,12 @@ impl ModelFolder {
         &self.graphs
     }
 
+    /// The files that were found, by role and precision.
+    #[must_use]
+    pub fn files(&self) -> &BTreeMap<Role, BTreeMap<Precision, PathBuf>> {
+        &self.files
+    }
+
     /// Whether there is a graph for `role` in any precision.
     #[must_use]
     pub fn has(&self, role: Role) -> bool {

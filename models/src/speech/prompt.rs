@@ -61,6 +61,12 @@ impl Prompt {
         self.end_turn().turn(Role::Assistant)
     }
 
+    /// What stands between a reply that is in the cache and the next turn.
+    #[must_use]
+    pub fn continuation() -> Self {
+        Self::default().end_turn()
+    }
+
     /// Opens a turn.
     #[must_use]
     pub fn turn(self, role: Role) -> Self {

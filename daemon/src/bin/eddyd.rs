@@ -1,0 +1,7 @@
+//! `eddyd`, the daemon.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    eddyd::service::main()
+}

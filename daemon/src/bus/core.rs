@@ -1,0 +1,271 @@
+//! What all interfaces share: the engine, the callers, the rules, the objects, and the way from a call to a job.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use eddy_config::{Auto, Capability, Config, Never};
+use eddy_ipc::fd::{Outlet, Patience, look, read_whole};
+use eddy_ipc::{Bus, Error, Options, Priority, Result};
+use tokio::sync::Semaphore;
+use zbus::Connection;
+use zbus::message::Header;
+
+use super::objects::Objects;
+use super::peers::{Held, Peer, Peers};
+use super::request::Request;
+use crate::access::Access;
+use crate::engine::{Choice, Engine, EngineOptions, Job, Task};
+use crate::jobs::{Model, Pipe};
+
+/// Recordings and images that are read at a time, of all callers together. Each takes a thread while its writer is slow.
+const READING: usize = 48;
+
+/// How the engine runs by this configuration, with the budget that was set instead of the configured one.
+#[must_use]
+pub fn engine_options(config: &Config, budget: Option<u64>) -> EngineOptions {
+    EngineOptions {
+        queue: config.limits.queue,
+        budget: budget.unwrap_or(match config.models.memory_budget {
+            Auto::Set(bytes) => bytes.0,
+            Auto::Auto => half_of_memory(),
+        }),
+        idle: match config.models.idle_unload {
+            Never::Never => None,
+            Never::After(idle) => Some(idle),
+        },
+        pinned: config.models.pinned.clone(),
+        ..EngineOptions::default()
+    }
+}
+
+/// Half of the machine's memory; two gigabytes where that cannot be known.
+fn half_of_memory() -> u64 {
+    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    total.map_or(2 << 30, |kib| kib * 1024 / 2)
+}
+
+/// The daemon as its interfaces see it.
+pub struct Core {
+    /// What runs the models.
+    pub engine: Engine<Model>,
+    /// Who may do what.
+    pub access: Access,
+    /// Who is there.
+    pub peers: Peers,
+    /// What callers hold.
+    pub objects: Objects,
+    /// The connection of `org.eddy.Assistant1`.
+    pub assistant: Connection,
+    /// The connection of `org.eddy.Admin1`.
+    pub admin: Connection,
+    config: RwLock<Arc<Config>>,
+    /// A budget that was set on the bus and holds until the next reload.
+    budget: Mutex<Option<u64>>,
+    reading: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Core").finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        engine: Engine<Model>,
+        access: Access,
+        peers: Peers,
+        [assistant, admin]: [Connection; 2],
+        config: Arc<Config>,
+    ) -> Arc<Self> {
+        let reading = Arc::new(Semaphore::new(READING));
+        let objects = Objects::default();
+        Arc::new(Self {
+            engine,
+            access,
+            peers,
+            objects,
+            assistant,
+            admin,
+            config: RwLock::new(config),
+            budget: Mutex::default(),
+            reading,
+        })
+    }
+
+    /// The configuration as it is now.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes another configuration: the rules, the limits, and how the engine runs.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub fn configure(&self, config: Config) -> Result<()> {
+        self.access.configure(config.access.clone());
+        *self.budget.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let options = engine_options(&config, None);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.engine.configure(options)
+    }
+
+    /// Bytes that all loaded models together may take.
+    #[must_use]
+    pub fn budget(&self) -> u64 {
+        let set = *self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        engine_options(&self.config(), set).budget
+    }
+
+    /// Sets the budget until the configuration is read again.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub fn set_budget(&self, bytes: u64) -> Result<()> {
+        *self.budget.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+        self.engine.configure(engine_options(&self.config(), Some(bytes)))
+    }
+
+    /// The connection of one of the names.
+    pub fn connection(&self, bus: Bus) -> &Connection {
+        match bus {
+            Bus::Assistant => &self.assistant,
+            Bus::Admin => &self.admin,
+        }
+    }
+
+    /// The caller of a method, if it may do this.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`].
+    pub async fn caller(&self, header: &Header<'_>, capability: Capability) -> Result<Arc<Peer>> {
+        let peer = self.anybody(header).await?;
+        self.access.check(&peer.identities, capability)?;
+        Ok(peer)
+    }
+
+    /// The caller of a method that everybody may call who may call at all.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`].
+    pub async fn anybody(&self, header: &Header<'_>) -> Result<Arc<Peer>> {
+        let sender = header.sender().ok_or_else(|| Error::NotPermitted("a call without a sender".into()))?;
+        self.peers.identify(sender.as_str()).await
+    }
+
+    /// The model that a call is about.
+    ///
+    /// # Errors
+    /// Those of [`Engine::choose`].
+    pub fn model(&self, task: Task, options: &Options) -> Result<Arc<str>> {
+        let config = self.config();
+        let preferred = match task {
+            Task::Speech => &config.models.speech,
+            Task::Text => &config.models.text,
+            Task::Vision => &config.models.vision,
+            Task::Retrieval => &config.models.retrieval,
+        };
+        self.engine.choose(Choice { task, named: options.model.as_deref(), preferred })
+    }
+
+    /// Checks a text that a caller hands over.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an empty one, [`Error::TooLarge`].
+    pub fn check_text(&self, name: &str, text: &str) -> Result<()> {
+        let limit = self.config().limits.text_bytes.0;
+        if text.trim().is_empty() {
+            return Err(Error::invalid_argument(name, "some words; it is empty"));
+        }
+        if text.len() as u64 > limit {
+            return Err(Error::too_large(name, text.len() as u64, limit, "bytes", "limits.text_bytes"));
+        }
+        Ok(())
+    }
+
+    /// A pipe to the caller, with the patience of the configuration.
+    #[must_use]
+    pub fn pipe(&self, outlet: Outlet) -> Pipe {
+        Pipe::new(outlet, self.config().limits.descriptor_timeout)
+    }
+
+    /// The pipe for the text, if the caller passed one.
+    ///
+    /// # Errors
+    /// [`Error::InvalidDescriptor`].
+    pub fn stream(&self, options: &mut Options) -> Result<Option<Pipe>> {
+        options.stream.take().map(|fd| Ok(self.pipe(Outlet::open(fd, "stream")?))).transpose()
+    }
+
+    /// Hands a job to the engine; if that fails, the request has failed.
+    pub fn submit(&self, request: &Request, job: Box<dyn Job<Model>>, model: Arc<str>, priority: Option<Priority>) {
+        let urgency = priority.unwrap_or(Priority::Interactive).into();
+        let Some(ticket) = request.submitted() else { return };
+        match self.engine.submit(job, model, urgency, ticket) {
+            Ok(0) => {}
+            Ok(before) => request.feed().queued(before),
+            Err(error) => request.feed().fail(&error),
+        }
+    }
+
+    /// Looks at a recording that a caller passed and makes room for it among the caller's bytes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidDescriptor`], [`Error::TooLarge`], [`Error::LimitReached`], [`Error::Busy`] when too many are
+    /// being read already.
+    pub fn intake(&self, peer: &Arc<Peer>, wav: OwnedFd) -> Result<Intake> {
+        let limits = &self.config().limits;
+        let (mut limit, mut key) = (limits.wav_bytes.0, "limits.wav_bytes");
+        let bytes = match look(&wav, "wav", limit, key)? {
+            Some(bytes) => bytes,
+            // Nobody knows how much will come, so room is made for the most.
+            None => {
+                let left = limits.bytes_per_caller.0.saturating_sub(peer.bytes()).max(1);
+                if left < limit {
+                    (limit, key) = (left, "limits.bytes_per_caller");
+                }
+                limit
+            }
+        };
+        let held = peer.hold_bytes(bytes, limits.bytes_per_caller.0)?;
+        let permit = Arc::clone(&self.reading).try_acquire_owned().map_err(|_| Error::busy(READING))?;
+        let patience = Patience::from_idle(limits.descriptor_timeout);
+        Ok(Intake { wav, limit, key, patience, held, _permit: permit })
+    }
+}
+
+/// A recording that is about to be read.
+#[derive(Debug)]
+pub struct Intake {
+    wav: OwnedFd,
+    limit: u64,
+    key: &'static str,
+    patience: Patience,
+    held: Held,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl Intake {
+    /// Reads it on a thread that may wait, and goes on there with its bytes; an error ends the request.
+    pub fn read(self, request: &Arc<Request>, then: impl FnOnce(Vec<u8>, Held) + Send + 'static) {
+        let request = Arc::clone(request);
+        tokio::task::spawn_blocking(move || {
+            let Self { wav, limit, key, patience, mut held, _permit } = self;
+            match read_whole(wav, "wav", limit, key, patience) {
+                // Cancelled while it was read.
+                _ if request.is_over() => request.feed().cancel(),
+                Ok(bytes) => {
+                    held.shrink(bytes.len() as u64);
+                    then(bytes, held);
+                }
+                Err(error) => request.feed().fail(&error),
+            }
+        });
+    }
+}

@@ -1,0 +1,52 @@
+//! The daemon on D-Bus: one file for each interface, and what they share.
+//!
+//! Methods return at once: what takes time is a request with a path, a job in the engine and signals to its owner. The
+//! interfaces that callers use most take their calls one after the other (`spawn = false`), so that a flood is held up
+//! in the bus daemon, which bounds it, and not in tasks of ours. They wait for nothing but the bus daemon's word on a
+//! caller's identity, which comes over a connection of its own.
+
+mod access;
+mod assistant;
+mod conversation;
+mod core;
+mod daemon;
+mod model;
+mod models;
+mod mutes;
+mod objects;
+mod peers;
+mod request;
+mod retrieval;
+mod serve;
+mod speech;
+mod text;
+mod vision;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use eddy_ipc::{Error, Result};
+use zbus::{OwnedVariant, Variant};
+
+pub use self::core::{Core, engine_options};
+pub use daemon::ReloadOrder;
+pub use peers::Peers;
+pub use serve::{Address, Buses, Ended, connect, reconfigured, serve};
+
+use crate::engine::Task;
+
+/// A dictionary as properties give it.
+fn owned(dictionary: HashMap<&'static str, Variant<'_>>) -> HashMap<String, OwnedVariant> {
+    // No value of ours holds a descriptor, which is the one thing that can fail to be copied.
+    dictionary.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.try_to_owned().ok()?))).collect()
+}
+
+/// The error for a kind of model that no engine serves; the model's own error comes first.
+fn not_served(chosen: Result<Arc<str>>, task: Task) -> Error {
+    match chosen {
+        Err(error) => error,
+        Ok(_) => {
+            Error::Unsupported(format!("this version of the daemon does not serve models for {} yet", task.name()))
+        }
+    }
+}

@@ -1,0 +1,543 @@
+//! The engine's thread: what it does between two steps, and the steps.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select};
+use eddy_ipc::{Error, Result};
+use tokio::sync::watch;
+
+use super::handle::EngineOptions;
+use super::job::{Ending, Loaded, Loader, Step};
+use super::queue::Queue;
+use super::room::{Tenant, make_room};
+use super::slot::{Entry, Folder, Slot, State};
+use super::status::{Counters, ModelStatus};
+use super::watch::Watch;
+
+/// How soon a job whose output was full is tried again: a quarter of a frame of speech.
+const RETRY_FULL: Duration = Duration::from_millis(20);
+/// How soon a model that could not be loaded is tried again by a request.
+const RETRY_FAILED: Duration = Duration::from_secs(10);
+/// Commands that are looked at between two steps, so that a flood of them does not keep jobs from going on.
+const COMMANDS_A_STEP: usize = 64;
+
+type Answer = Box<dyn FnOnce(Result<()>) + Send>;
+
+pub(super) enum Command<M> {
+    Submit(Entry<M>),
+    Nudge,
+    Tidy { model: Arc<str>, work: Box<dyn FnOnce(&mut M) + Send> },
+    Load { model: String, answer: Answer },
+    Unload { model: String, answer: Answer },
+    Configure(EngineOptions),
+    Catalog(Vec<Folder>),
+    Stop,
+}
+
+/// What connects the thread with the rest.
+pub(super) struct Ties {
+    pub watch: Watch,
+    pub status: watch::Sender<Arc<Vec<ModelStatus>>>,
+    pub counters: Arc<Counters>,
+    /// A nudge is on its way.
+    pub nudged: Arc<AtomicBool>,
+    /// No step begins any more.
+    pub ending: Arc<AtomicBool>,
+    pub heartbeat: Box<dyn FnMut() + Send>,
+}
+
+type LoadResult<M> = (String, std::result::Result<Loaded<M>, String>);
+
+pub(super) struct Worker<M> {
+    loader: Arc<dyn Loader<M>>,
+    options: EngineOptions,
+    slots: BTreeMap<String, Slot<M>>,
+    /// The slots' names in the order of the catalog.
+    order: Vec<String>,
+    queue: Queue<Entry<M>>,
+    /// Jobs whose output is full, and when they are tried again.
+    full: Vec<(Instant, Entry<M>)>,
+    /// Models that are wanted, the first wanted first. One is loaded at a time: two would only share the disk.
+    wanted: Vec<String>,
+    loading: bool,
+    loads: (Sender<LoadResult<M>>, Receiver<LoadResult<M>>),
+    ties: Ties,
+    /// The statuses have to be published again.
+    changed: bool,
+    last_beat: Option<Instant>,
+}
+
+impl<M: Send + 'static> Worker<M> {
+    pub fn new(loader: Arc<dyn Loader<M>>, options: EngineOptions, folders: Vec<Folder>, ties: Ties) -> Self {
+        let mut worker = Self {
+            loader,
+            options,
+            slots: BTreeMap::new(),
+            order: Vec::new(),
+            queue: Queue::new(),
+            full: Vec::new(),
+            wanted: Vec::new(),
+            loading: false,
+            loads: crossbeam_channel::bounded(1),
+            ties,
+            changed: true,
+            last_beat: None,
+        };
+        worker.catalog(folders);
+        // Before anybody asks: a daemon that has just started knows its models.
+        worker.publish();
+        worker
+    }
+
+    pub fn run(mut self, commands: &Receiver<Command<M>>) {
+        while self.attend(commands) {
+            self.retry_full();
+            self.manage();
+            self.step();
+            // Again, before there may be nothing to do for long: the step may have been a model's last.
+            self.manage();
+        }
+        self.end_all();
+        self.publish();
+    }
+
+    /// Loads and unloads what has to be, and says so.
+    fn manage(&mut self) {
+        self.start_loads();
+        self.unload_idle();
+        self.publish();
+    }
+
+    /// Takes commands, waiting for one only if there is nothing else to do. `false` ends the thread.
+    fn attend(&mut self, commands: &Receiver<Command<M>>) -> bool {
+        let loaded = self.loads.1.clone();
+        for turn in 0..COMMANDS_A_STEP {
+            self.beat();
+            let wait = if turn == 0 { self.patience() } else { Duration::ZERO };
+            select! {
+                recv(loaded) -> result => {
+                    if let Ok((name, result)) = result {
+                        self.loaded(&name, result);
+                    }
+                }
+                recv(commands) -> command => match command {
+                    _ if self.ties.ending.load(Ordering::Acquire) => return false,
+                    Ok(Command::Stop) | Err(_) => return false,
+                    Ok(command) => self.obey(command),
+                },
+                default(wait) => break,
+            }
+        }
+        self.beat();
+        true
+    }
+
+    /// How long there is nothing to do unless a command comes.
+    fn patience(&self) -> Duration {
+        if !self.queue.is_empty() {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        let idle = self.options.idle.into_iter().flat_map(|idle| {
+            let kept = |slot: &&Slot<M>| slot.is_loaded() && slot.is_idle() && !slot.pinned;
+            self.slots.values().filter(kept).map(move |slot| slot.last_used + idle)
+        });
+        let soonest = idle.chain(self.full.iter().map(|(when, _)| *when)).min();
+        let wait = soonest.map(|soonest| soonest.saturating_duration_since(now));
+        self.options.beat.min(wait.unwrap_or(Duration::MAX))
+    }
+
+    fn beat(&mut self) {
+        // Twice as often as asked for, so that a step in between does not make it late.
+        if self.last_beat.is_none_or(|last| last.elapsed() >= self.options.beat / 2) {
+            (self.ties.heartbeat)();
+            self.last_beat = Some(Instant::now());
+        }
+    }
+
+    fn obey(&mut self, command: Command<M>) {
+        match command {
+            Command::Submit(entry) => self.admit(entry),
+            Command::Nudge => self.sweep(),
+            Command::Tidy { model, work } => {
+                if let Some(model) = self.slots.get_mut(&*model).and_then(Slot::model) {
+                    work(model);
+                }
+            }
+            Command::Load { model, answer } => answer(self.want(&model)),
+            Command::Unload { model, answer } => answer(self.let_go(&model)),
+            Command::Configure(options) => self.configure(options),
+            Command::Catalog(folders) => self.catalog(folders),
+            Command::Stop => {}
+        }
+    }
+
+    fn admit(&mut self, mut entry: Entry<M>) {
+        let Some(slot) = self.slots.get_mut(&*entry.model) else {
+            let error = Error::not_found("model", &entry.model);
+            return self.end(entry, Ending::Failed(error));
+        };
+        match &slot.state {
+            State::Loaded { .. } if !slot.leaving => {
+                slot.users += 1;
+                self.queue.push(entry.place(), entry);
+            }
+            State::Failed { reason, at } if at.elapsed() < RETRY_FAILED => {
+                let error = Error::model_failed(&entry.model, reason);
+                entry.job.end(None, Ending::Failed(error));
+                Counters::add(&self.ties.counters.failed);
+            }
+            State::Loaded { .. } | State::Failed { .. } | State::Unloaded | State::Wanted | State::Loading => {
+                let name = entry.model.to_string();
+                slot.waiting.push_back(entry);
+                if let Err(error) = self.want(&name) {
+                    self.refuse(&name, || Error::from_name(&error.dbus_name(), error.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Begins to bring a model into memory, unless it is on its way.
+    fn want(&mut self, name: &str) -> Result<()> {
+        let tenants = self.tenants(|slot| slot.pinned);
+        let slot = self.slots.get_mut(name).ok_or_else(|| Error::not_found("model", name))?;
+        match slot.state {
+            State::Loaded { .. } if !slot.leaving => return Ok(()),
+            State::Wanted | State::Loading => return Ok(()),
+            // On the way out; it comes back after the one that it makes room for.
+            State::Loaded { .. } => {}
+            State::Unloaded | State::Failed { .. } => {
+                make_room(&tenants, slot.folder.bytes, self.options.budget)
+                    .map_err(|no_room| Error::TooLarge(format!("the model {name} cannot be loaded: {no_room}")))?;
+                slot.state = State::Wanted;
+                self.changed = true;
+            }
+        }
+        if !self.wanted.iter().any(|wanted| wanted == name) {
+            self.wanted.push(name.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The models in memory, numbered in the order of `slots`; those that `kept` names stay there.
+    fn tenants(&self, kept: impl Fn(&Slot<M>) -> bool) -> Vec<Tenant> {
+        self.slots
+            .values()
+            .enumerate()
+            .filter(|(_, slot)| slot.is_loaded())
+            .map(|(index, slot)| Tenant {
+                index,
+                bytes: slot.folder.bytes,
+                last_used: slot.last_used,
+                pinned: kept(slot),
+            })
+            .collect()
+    }
+
+    fn start_loads(&mut self) {
+        while !self.loading && !self.wanted.is_empty() {
+            let name = self.wanted[0].clone();
+            let Some(slot) = self.slots.get(&name) else {
+                self.wanted.remove(0);
+                continue;
+            };
+            if slot.is_loaded() && !slot.leaving {
+                self.wanted.remove(0);
+                continue;
+            }
+            let (bytes, returning) = (slot.folder.bytes, slot.is_loaded());
+            if returning {
+                // Its own leaving comes first: whoever needed the room has been served, or it would not be first.
+                self.let_all_stay();
+                self.release_waiting(&name);
+                self.wanted.remove(0);
+                continue;
+            }
+            let victims = match make_room(&self.tenants(|slot| slot.pinned), bytes, self.options.budget) {
+                Ok(victims) => victims,
+                Err(no_room) => {
+                    self.wanted.remove(0);
+                    self.let_all_stay();
+                    self.set_state(&name, State::Unloaded);
+                    let sentence = format!("the model {name} cannot be loaded: {no_room}");
+                    self.refuse(&name, || Some(Error::TooLarge(sentence.clone())));
+                    continue;
+                }
+            };
+            let mut blocked = false;
+            let names: Vec<String> = self.slots.keys().cloned().collect();
+            for victim in victims {
+                let Some(slot) = self.slots.get_mut(&names[victim]) else { continue };
+                slot.leaving = true;
+                if slot.users > 0 {
+                    blocked = true;
+                } else {
+                    self.unload(&names[victim]);
+                }
+            }
+            if blocked {
+                return;
+            }
+            self.wanted.remove(0);
+            self.let_all_stay();
+            self.load(&name);
+        }
+    }
+
+    fn let_all_stay(&mut self) {
+        self.slots.values_mut().for_each(|slot| slot.leaving = false);
+    }
+
+    fn load(&mut self, name: &str) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        slot.state = State::Loading;
+        let (loader, folder, back) = (Arc::clone(&self.loader), slot.folder.clone(), self.loads.0.clone());
+        let spawned = std::thread::Builder::new().name("load".into()).spawn(move || {
+            let begun = Instant::now();
+            let result = std::panic::catch_unwind(AssertUnwindSafe(|| loader.load(&folder)))
+                .unwrap_or_else(|_| Err("loading it failed in an unexpected way; the log has the details".into()));
+            match &result {
+                Ok(_) => tracing::info!(model = folder.name, seconds = begun.elapsed().as_secs_f64(), "model loaded"),
+                Err(reason) => tracing::warn!(model = folder.name, reason, "model cannot be loaded"),
+            }
+            let _ = back.send((folder.name, result));
+        });
+        match spawned {
+            Ok(_) => self.loading = true,
+            Err(error) => self.loaded(name, Err(format!("no thread to load it: {error}"))),
+        }
+        self.changed = true;
+    }
+
+    fn loaded(&mut self, name: &str, result: std::result::Result<Loaded<M>, String>) {
+        self.loading = false;
+        self.changed = true;
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let reason = result.as_ref().err().cloned();
+        slot.settle(result);
+        match reason {
+            None => {
+                Counters::add(&self.ties.counters.loads);
+                self.release_waiting(name);
+            }
+            Some(reason) => self.refuse(name, || Some(Error::model_failed(name, &reason))),
+        }
+    }
+
+    /// Lets the jobs run that have waited for a model.
+    fn release_waiting(&mut self, name: &str) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let waiting = std::mem::take(&mut slot.waiting);
+        slot.users += waiting.len();
+        for entry in waiting {
+            self.queue.push(entry.place(), entry);
+        }
+    }
+
+    /// Ends the jobs that have waited for a model that will not come.
+    fn refuse(&mut self, name: &str, error: impl Fn() -> Option<Error>) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        for mut entry in std::mem::take(&mut slot.waiting) {
+            let error = error().unwrap_or_else(|| Error::Internal("a model was refused without a reason".into()));
+            entry.job.end(None, Ending::Failed(error));
+            Counters::add(&self.ties.counters.failed);
+        }
+    }
+
+    fn set_state(&mut self, name: &str, state: State<M>) {
+        if let Some(slot) = self.slots.get_mut(name) {
+            slot.state = state;
+            self.changed = true;
+        }
+    }
+
+    fn let_go(&mut self, name: &str) -> Result<()> {
+        let slot = self.slots.get(name).ok_or_else(|| Error::not_found("model", name))?;
+        if !slot.is_idle() {
+            return Err(Error::Busy(format!("requests use the model {name}; cancel them, or try again later")));
+        }
+        if slot.is_loaded() {
+            self.unload(name);
+        }
+        Ok(())
+    }
+
+    fn unload(&mut self, name: &str) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        tracing::info!(model = name, "model unloaded");
+        // What waits for it wants it back; that is in `wanted` already.
+        let next = if slot.waiting.is_empty() { State::Unloaded } else { State::Wanted };
+        let old = std::mem::replace(&mut slot.state, next);
+        slot.leaving = false;
+        Counters::add(&self.ties.counters.unloads);
+        self.changed = true;
+        // Giving back gigabytes takes longer than a step may.
+        let _ = std::thread::Builder::new().name("unload".into()).spawn(move || drop(old));
+    }
+
+    fn unload_idle(&mut self) {
+        let Some(idle) = self.options.idle else { return };
+        let late = |slot: &Slot<M>| slot.is_loaded() && slot.is_idle() && !slot.pinned;
+        let due = self.slots.iter().filter(|(_, slot)| late(slot) && slot.last_used.elapsed() >= idle);
+        let due: Vec<String> = due.map(|(name, _)| name.clone()).collect();
+        for name in due {
+            self.unload(&name);
+        }
+    }
+
+    fn configure(&mut self, options: EngineOptions) {
+        self.options = EngineOptions { beat: self.options.beat, ..options };
+        for (name, slot) in &mut self.slots {
+            slot.pinned = self.options.pinned.contains(name);
+        }
+        self.changed = true;
+        self.shrink();
+    }
+
+    /// Unloads models that nobody uses until the budget holds, or none is left.
+    fn shrink(&mut self) {
+        let names: Vec<String> = self.slots.keys().cloned().collect();
+        let tenants = self.tenants(|slot| slot.pinned || !slot.is_idle());
+        let out = make_room(&tenants, 0, self.options.budget)
+            .unwrap_or_else(|_| tenants.iter().filter(|tenant| !tenant.pinned).map(|tenant| tenant.index).collect());
+        for index in out {
+            self.unload(&names[index]);
+        }
+    }
+
+    fn catalog(&mut self, folders: Vec<Folder>) {
+        self.order = folders.iter().map(|folder| folder.name.clone()).collect();
+        for folder in folders {
+            match self.slots.get_mut(&folder.name) {
+                // What is in memory or on its way stays what it was until it is loaded again.
+                Some(slot) if slot.is_loaded() || !slot.is_idle() => slot.vanished = false,
+                _ => {
+                    let name = folder.name.clone();
+                    self.slots.insert(name, Slot::new(folder));
+                }
+            }
+        }
+        let order = &self.order;
+        self.slots.retain(|name, slot| {
+            slot.vanished = !order.contains(name);
+            !slot.vanished || slot.is_loaded() || !slot.is_idle()
+        });
+        for (name, slot) in &mut self.slots {
+            slot.pinned = self.options.pinned.contains(name);
+        }
+        self.changed = true;
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            self.slots.retain(|_, slot| !(slot.vanished && slot.is_idle() && !slot.is_loaded()));
+            let in_order = self.order.iter().filter_map(|name| self.slots.get(name));
+            let vanished = self.slots.values().filter(|slot| slot.vanished);
+            self.ties.status.send_replace(Arc::new(in_order.chain(vanished).map(Slot::status).collect()));
+        }
+    }
+
+    fn retry_full(&mut self) {
+        let now = Instant::now();
+        for (_, entry) in self.full.extract_if(.., |(when, _)| *when <= now) {
+            self.queue.give_back(entry.place(), entry);
+        }
+    }
+
+    fn step(&mut self) {
+        if self.ties.ending.load(Ordering::Acquire) {
+            return;
+        }
+        let Some(mut entry) = self.queue.next() else { return };
+        if entry.ticket.is_over() {
+            return self.end(entry, Ending::Cancelled);
+        }
+        let Some(slot) = self.slots.get_mut(&*entry.model) else {
+            let error = Error::not_found("model", &entry.model);
+            return self.end(entry, Ending::Failed(error));
+        };
+        slot.last_used = Instant::now();
+        let State::Loaded { model, brake, .. } = &mut slot.state else {
+            let error = Error::Internal(format!("the model {} left while it was used", entry.model));
+            return self.end(entry, Ending::Failed(error));
+        };
+        let begun = Instant::now();
+        self.ties.watch.begin(Arc::clone(brake));
+        let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| entry.job.step(model)));
+        let stopped = self.ties.watch.end();
+        self.ties.counters.step(begun.elapsed());
+        match stepped {
+            Ok(Step::Done) => self.end(entry, Ending::Done),
+            Ok(Step::Failed(_)) if stopped => {
+                Counters::add(&self.ties.counters.stopped_steps);
+                let error = Error::timed_out("a step of the work", begun.elapsed());
+                self.end(entry, Ending::Failed(error));
+            }
+            Ok(Step::Failed(error)) => self.end(entry, Ending::Failed(error)),
+            Ok(Step::Abandoned) => self.end(entry, Ending::Cancelled),
+            Ok(Step::More) => self.queue.give_back(entry.place(), entry),
+            Ok(Step::Full) => self.full.push((Instant::now() + RETRY_FULL, entry)),
+            Err(_) => {
+                tracing::error!(model = &*entry.model, "a step panicked; the job ends and the daemon goes on");
+                self.end(entry, Ending::Failed(Error::Internal("a step failed; the log has the details".into())));
+            }
+        }
+    }
+
+    /// Ends a job that was counted among its model's users.
+    fn end(&mut self, mut entry: Entry<M>, ending: Ending) {
+        Counters::add(match &ending {
+            Ending::Done => &self.ties.counters.done,
+            Ending::Cancelled => &self.ties.counters.cancelled,
+            Ending::Failed(_) => &self.ties.counters.failed,
+        });
+        let slot = self.slots.get_mut(&*entry.model);
+        match slot {
+            Some(slot) => {
+                slot.users = slot.users.saturating_sub(1);
+                slot.last_used = Instant::now();
+                entry.job.end(slot.model(), ending);
+            }
+            None => entry.job.end(None, ending),
+        }
+    }
+
+    /// Ends every job that nobody wants any more, wherever it waits.
+    fn sweep(&mut self) {
+        self.ties.nudged.store(false, Ordering::Release);
+        let mut over = Vec::new();
+        self.queue.sweep(|entry| !entry.ticket.is_over(), |entry| over.push(entry));
+        over.extend(self.full.extract_if(.., |(_, entry)| entry.ticket.is_over()).map(|(_, entry)| entry));
+        for entry in over {
+            self.end(entry, Ending::Cancelled);
+        }
+        for slot in self.slots.values_mut() {
+            for mut entry in std::mem::take(&mut slot.waiting) {
+                if entry.ticket.is_over() {
+                    Counters::add(&self.ties.counters.cancelled);
+                    entry.job.end(None, Ending::Cancelled);
+                } else {
+                    slot.waiting.push_back(entry);
+                }
+            }
+        }
+    }
+
+    fn end_all(&mut self) {
+        let mut all = Vec::new();
+        self.queue.sweep(|_| false, |entry| all.push(entry));
+        all.extend(self.full.drain(..).map(|(_, entry)| entry));
+        for entry in all {
+            self.end(entry, Ending::Cancelled);
+        }
+        for slot in self.slots.values_mut() {
+            for mut entry in std::mem::take(&mut slot.waiting) {
+                entry.job.end(None, Ending::Cancelled);
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Sound and text on their way out of the daemon, through pipes that may be full, slow or closed.
+//!
+//! Promises never to wait: what a pipe does not take stays here, and the job steps aside until there is room.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eddy_ipc::Error;
+use eddy_ipc::fd::{Outlet, Stop, s16le};
+
+use super::feed::Feed;
+use crate::engine::Step;
+
+/// What is left of a pipe's job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    /// Everything is written.
+    Clear,
+    /// The pipe is full.
+    Full,
+    /// The reader has closed its end.
+    Closed,
+    /// The reader has taken nothing for too long.
+    Stalled(Duration),
+}
+
+/// A pipe and what it has not taken yet.
+#[derive(Debug)]
+pub struct Pipe {
+    outlet: Outlet,
+    pending: Vec<u8>,
+    /// Since when the reader has taken nothing.
+    stuck: Option<Instant>,
+    patience: Duration,
+}
+
+impl Pipe {
+    /// `patience` is how long a reader may take nothing while there is something to take.
+    #[must_use]
+    pub fn new(outlet: Outlet, patience: Duration) -> Self {
+        Self { outlet, pending: Vec::new(), stuck: None, patience }
+    }
+
+    fn flush(&mut self) -> Flow {
+        if self.pending.is_empty() {
+            return if self.outlet.is_closed() { Flow::Closed } else { Flow::Clear };
+        }
+        match self.outlet.offer(&self.pending) {
+            Ok(0) => {
+                let since = *self.stuck.get_or_insert_with(Instant::now);
+                if since.elapsed() > self.patience { Flow::Stalled(self.patience) } else { Flow::Full }
+            }
+            Ok(count) => {
+                self.stuck = None;
+                self.pending.drain(..count);
+                if self.pending.is_empty() { Flow::Clear } else { Flow::Full }
+            }
+            Err(Stop::Closed) => Flow::Closed,
+            Err(Stop::Stalled) => Flow::Stalled(self.patience),
+            Err(Stop::Failed(_)) => Flow::Closed,
+        }
+    }
+}
+
+/// What the text of a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Words {
+    /// An answer.
+    Answer,
+    /// What was heard.
+    Transcript,
+}
+
+/// Everything that one request sends to its caller.
+#[derive(Debug)]
+pub struct Delivery {
+    feed: Arc<Feed>,
+    words: Words,
+    sound: Option<Pipe>,
+    stream: Option<Pipe>,
+}
+
+impl Delivery {
+    /// Text goes to `feed`, and to `stream` if there is one; sound goes to `sound`.
+    #[must_use]
+    pub fn new(feed: Arc<Feed>, words: Words, sound: Option<Pipe>, stream: Option<Pipe>) -> Self {
+        Self { feed, words, sound, stream }
+    }
+
+    /// Whether there is anywhere for sound to go.
+    #[must_use]
+    pub fn wants_sound(&self) -> bool {
+        self.sound.is_some()
+    }
+
+    /// Where the end is told.
+    #[must_use]
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// Adds text to what goes out.
+    pub fn text(&mut self, text: &str) {
+        match self.words {
+            Words::Answer => self.feed.text(text),
+            Words::Transcript => self.feed.transcript(text),
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.pending.extend_from_slice(text.as_bytes());
+        }
+    }
+
+    /// Adds samples to what goes out.
+    pub fn samples(&mut self, samples: &[f32]) {
+        if let Some(sound) = &mut self.sound {
+            s16le(samples, &mut sound.pending);
+        }
+    }
+
+    /// Writes what the pipes take. `None` if there is room for more, else what the step has come to.
+    pub fn flush(&mut self) -> Option<Step> {
+        // A caller that closes the stream of the text does not want it there; it may still want the result.
+        match self.stream.as_mut().map(Pipe::flush) {
+            Some(Flow::Closed) => self.stream = None,
+            Some(Flow::Stalled(after)) => return Some(stalled("stream", after)),
+            Some(Flow::Clear | Flow::Full) | None => {}
+        }
+        match self.sound.as_mut().map(Pipe::flush) {
+            Some(Flow::Closed) => Some(Step::Abandoned),
+            Some(Flow::Stalled(after)) => Some(stalled("audio", after)),
+            Some(Flow::Full) => Some(Step::Full),
+            Some(Flow::Clear) | None => None,
+        }
+    }
+
+    /// Whether everything has been written.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        [&self.sound, &self.stream].into_iter().flatten().all(|pipe| pipe.pending.is_empty())
+    }
+
+    /// Ends the pipes.
+    pub fn close(&mut self) {
+        self.sound = None;
+        self.stream = None;
+    }
+}
+
+fn stalled(what: &str, after: Duration) -> Step {
+    Step::Failed(Error::timed_out(&format!("{what}: waiting for the reader"), after))
+}

@@ -1,0 +1,32 @@
+//! What the engine runs for callers: models by family, jobs by kind, and the way of their results to the caller.
+
+mod delivery;
+mod feed;
+mod loader;
+mod memory;
+mod options;
+mod speech;
+
+pub use delivery::{Delivery, Pipe, Words};
+pub use feed::{Feed, News};
+pub use loader::{Model, OnnxLoader, SpeechModel};
+pub use memory::{Hold, Memory};
+pub use options::{Drawn, reply_options};
+pub use speech::{Input, SpeechJob, SpeechWork};
+
+use eddy_ipc::Error;
+
+/// The error that a caller gets for one of a model's.
+fn refusal(error: &eddy_models::Error) -> Error {
+    use eddy_models::Error as Model;
+    let sentence = error.to_string();
+    match error {
+        Model::BadRequest(_) => Error::InvalidArgument(sentence),
+        Model::Unhearable { .. } => Error::InvalidContent(sentence),
+        Model::ContextFull { .. } => Error::TooLarge(sentence),
+        Model::PartMissing { .. } => Error::Unsupported(sentence),
+        Model::Stopped => Error::Cancelled(sentence),
+        Model::RuntimeMissing { .. } | Model::RuntimeUnusable { .. } => Error::Unavailable(sentence),
+        _ => Error::ModelFailed(sentence),
+    }
+}

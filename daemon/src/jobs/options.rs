@@ -1,0 +1,91 @@
+//! From a caller's options and the configuration to how a reply is drawn.
+
+use std::hash::{BuildHasher, Hasher};
+
+use eddy_config::{Auto, Config};
+use eddy_ipc::Options;
+use eddy_models::sampler::Sampling;
+use eddy_models::speech::{Mode, ReplyOptions};
+
+/// What is drawn with the caller's temperature and top-k; the rest is drawn as configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drawn {
+    /// Nothing: writing down what was said has one right answer.
+    Nothing,
+    /// The text of an answer.
+    Text,
+    /// The sound of a voice that reads aloud.
+    Sound,
+}
+
+/// The options of a reply. The caller's come first, then the conversation's, then the configuration's, then the
+/// published ones.
+#[must_use]
+pub fn reply_options(mode: Mode, drawn: Drawn, options: [&Options; 2], config: &Config) -> ReplyOptions {
+    let generation = &config.generation;
+    let limit = pick(options, |options| options.max_tokens).unwrap_or(generation.max_items);
+    let seed = pick(options, |options| options.seed).unwrap_or(match generation.seed {
+        Auto::Set(seed) => seed,
+        Auto::Auto => std::hash::RandomState::new().build_hasher().finish(),
+    });
+    let published = ReplyOptions { max_items: limit as usize, seed, ..ReplyOptions::new(mode) };
+    if drawn == Drawn::Nothing || pick(options, |options| options.greedy).unwrap_or(generation.greedy) {
+        return published.greedy();
+    }
+    let (temperature, top_k) = (pick(options, |o| o.temperature), pick(options, |o| o.top_k));
+    let own = |what| if drawn == what { (temperature, top_k) } else { (None, None) };
+    let text = Sampling {
+        top_p: set(generation.top_p).unwrap_or(f64::from(published.text.top_p)) as f32,
+        min_p: set(generation.min_p).unwrap_or(f64::from(published.text.min_p)) as f32,
+        repetition_penalty: set(generation.repetition_penalty).unwrap_or(1.0) as f32,
+        ..sampling(published.text, own(Drawn::Text), (set(generation.temperature), set(generation.top_k)))
+    };
+    let audio = (set(generation.audio_temperature), set(generation.audio_top_k));
+    ReplyOptions { text, audio: sampling(published.audio, own(Drawn::Sound), audio), ..published }
+}
+
+type Knobs = (Option<f64>, Option<u32>);
+
+fn sampling(published: Sampling, caller: Knobs, configured: Knobs) -> Sampling {
+    let temperature = caller.0.or(configured.0).map_or(published.temperature, |value| value as f32);
+    let top_k = caller.1.or(configured.1).map_or(published.top_k, |value| value as usize);
+    Sampling { temperature, top_k, ..published }
+}
+
+fn pick<T>(options: [&Options; 2], key: impl Fn(&Options) -> Option<T>) -> Option<T> {
+    options.into_iter().find_map(key)
+}
+
+fn set<T>(value: Auto<T>) -> Option<T> {
+    match value {
+        Auto::Set(value) => Some(value),
+        Auto::Auto => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_caller_comes_before_the_conversation_before_the_configuration() {
+        let mut config = Config::default();
+        config.generation.temperature = Auto::Set(0.7);
+        config.generation.audio_top_k = Auto::Set(9);
+        config.generation.seed = Auto::Set(5);
+        let none = Options::default();
+        let conversation = Options { temperature: Some(0.3), max_tokens: Some(7), ..Options::default() };
+        let caller = Options { temperature: Some(0.1), ..Options::default() };
+        let drawn = |options| reply_options(Mode::Interleaved, Drawn::Text, options, &config);
+        assert_eq!(drawn([&none, &none]).text.temperature, 0.7);
+        assert_eq!(drawn([&none, &conversation]).text.temperature, 0.3);
+        assert_eq!(drawn([&caller, &conversation]).text.temperature, 0.1);
+        let options = drawn([&caller, &conversation]);
+        assert_eq!((options.max_items, options.seed), (7, 5));
+        assert_eq!((options.audio.temperature, options.audio.top_k), (1.0, 9), "published, and configured");
+        let aloud = reply_options(Mode::Sequential, Drawn::Sound, [&caller, &none], &config);
+        assert_eq!((aloud.audio.temperature, aloud.text.temperature), (0.1, 0.7));
+        let heard = reply_options(Mode::Sequential, Drawn::Nothing, [&none, &none], &config);
+        assert_eq!((heard.text, heard.audio), (Sampling::GREEDY, Sampling::GREEDY));
+    }
+}

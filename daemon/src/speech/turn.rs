@@ -1,0 +1,188 @@
+//! One reply on its way: a step makes a piece of text, or a piece of sound, or neither yet.
+//!
+//! Owns the grouping of frames for the detokenizer and the account of what was made when.
+
+use std::time::{Duration, Instant};
+
+use eddy_ipc::FinishReason;
+use eddy_models::backbone::Cache;
+use eddy_models::speech::{Event, Finish, Reply, ReplyOptions, SampleStream, Speech, StageTimes};
+
+/// Frames that are turned into samples together once the first one has been heard. Each call computes the left context
+/// again, so larger groups cost less and come later; half a second is what playback holds anyway.
+const GROUP: usize = 6;
+
+/// What a step made. Both stay allocated from step to step.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// Text that is settled.
+    pub text: String,
+    /// Samples that are settled.
+    pub samples: Vec<f32>,
+}
+
+/// Whether there is more to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// There is.
+    More,
+    /// The reply is complete, and what was held back has to be taken with [`Turn::finish`].
+    Complete(FinishReason),
+}
+
+/// What a reply came to.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// All of the text.
+    pub text: String,
+    /// Text tokens and audio frames.
+    pub items: u64,
+    /// Samples at the model's rate.
+    pub samples: u64,
+    /// From the first step to the first token.
+    pub first_text: Option<Duration>,
+    /// From the first step to the first sample.
+    pub first_sound: Option<Duration>,
+    /// From the first step until now.
+    pub whole: Duration,
+    /// Time in the detokenizer.
+    pub detokenizing: Duration,
+    /// Time in the other stages.
+    pub stages: StageTimes,
+}
+
+impl Summary {
+    /// Seconds by stage, under the names that reports use.
+    #[must_use]
+    pub fn latency(&self) -> Vec<(&'static str, Duration)> {
+        let mut stages = vec![
+            ("prefill", self.stages.prefill),
+            ("decode", self.stages.decode),
+            ("depthformer", self.stages.depthformer),
+            ("detokenize", self.detokenizing),
+        ];
+        stages.extend(self.first_text.map(|time| ("first_text", time)));
+        stages.extend(self.first_sound.map(|time| ("first_sound", time)));
+        stages.push(("reply", self.whole));
+        stages
+    }
+}
+
+/// The sound of a reply, if anybody wants it.
+#[derive(Debug)]
+struct Sound {
+    stream: SampleStream,
+    waiting: Vec<Vec<u32>>,
+    heard_first: bool,
+    end_code: u32,
+}
+
+/// A reply in progress.
+#[derive(Debug)]
+pub struct Turn {
+    reply: Reply,
+    sound: Option<Sound>,
+    begun: Instant,
+    summary: Summary,
+}
+
+impl Turn {
+    /// Begins a reply to what `rows` hold. Without `sound` the frames that the model makes are not turned into samples.
+    ///
+    /// # Errors
+    /// [`eddy_models::Error::PartMissing`] for sound from a model that cannot speak.
+    pub fn new(
+        speech: &mut Speech,
+        rows: Vec<f32>,
+        options: ReplyOptions,
+        sound: bool,
+    ) -> Result<Self, eddy_models::Error> {
+        let end_code = speech.settings().end_code();
+        let sound = match sound {
+            true => {
+                let stream = speech.detokenizer()?.stream();
+                Some(Sound { stream, waiting: Vec::new(), heard_first: false, end_code })
+            }
+            false => None,
+        };
+        let reply = Reply::new(speech, rows, options);
+        Ok(Self { reply, sound, begun: Instant::now(), summary: Summary::default() })
+    }
+
+    /// Does one step; what it makes is added to `made`. After an error the turn can be stepped again.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub fn step(
+        &mut self,
+        speech: &mut Speech,
+        cache: &mut Cache,
+        made: &mut Made,
+    ) -> Result<Progress, eddy_models::Error> {
+        match self.reply.step(speech, cache)? {
+            Event::Prefilled { .. } => {}
+            Event::Text { text, .. } => {
+                self.summary.items += 1;
+                self.summary.first_text.get_or_insert_with(|| self.begun.elapsed());
+                self.summary.text.push_str(&text);
+                made.text.push_str(&text);
+            }
+            Event::Frame(frame) => {
+                self.summary.items += 1;
+                if let Some(sound) = self.sound.as_mut().filter(|sound| frame.first() != Some(&sound.end_code)) {
+                    sound.waiting.push(frame);
+                    if sound.waiting.len() >= if sound.heard_first { GROUP } else { 1 } {
+                        self.flush(speech, made)?;
+                    }
+                }
+            }
+            Event::Finished(Finish::Stop) => return Ok(Progress::Complete(FinishReason::Stop)),
+            Event::Finished(Finish::Length) => return Ok(Progress::Complete(FinishReason::Length)),
+        }
+        Ok(Progress::More)
+    }
+
+    /// Takes what was held back: the end of the text and of the sound. Also after a reply was cut short.
+    ///
+    /// # Errors
+    /// Those of the tokenizer and the detokenizer.
+    pub fn finish(&mut self, speech: &mut Speech, made: &mut Made) -> Result<(), eddy_models::Error> {
+        let rest = self.reply.finish_text(speech)?;
+        self.summary.text.push_str(&rest);
+        made.text.push_str(&rest);
+        self.flush(speech, made)?;
+        if let Some(sound) = &mut self.sound {
+            let before = made.samples.len();
+            sound.stream.finish(&mut made.samples);
+            self.summary.samples += (made.samples.len() - before) as u64;
+        }
+        Ok(())
+    }
+
+    /// The account until now.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary { whole: self.begun.elapsed(), stages: self.reply.times(), ..self.summary.clone() }
+    }
+
+    /// The reply itself.
+    #[must_use]
+    pub fn reply(&self) -> &Reply {
+        &self.reply
+    }
+
+    fn flush(&mut self, speech: &mut Speech, made: &mut Made) -> Result<(), eddy_models::Error> {
+        let Some(sound) = &mut self.sound else { return Ok(()) };
+        let (begun, before) = (Instant::now(), made.samples.len());
+        let frames = std::mem::take(&mut sound.waiting);
+        speech.detokenizer()?.push(&mut sound.stream, &frames, &mut made.samples)?;
+        let settled = made.samples.len() - before;
+        sound.heard_first |= settled > 0;
+        self.summary.samples += settled as u64;
+        self.summary.detokenizing += begun.elapsed();
+        if settled > 0 {
+            self.summary.first_sound.get_or_insert_with(|| self.begun.elapsed());
+        }
+        Ok(())
+    }
+}
