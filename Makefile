@@ -6,12 +6,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 BUILD_PACKAGES := gcc libc6-dev pkg-config libasound2-dev python3 python3-pip
-TEST_PACKAGES  := $(BUILD_PACKAGES) dbus pulseaudio pulseaudio-utils systemd
+TEST_PACKAGES  := $(BUILD_PACKAGES) dbus libglib2.0-bin pulseaudio pulseaudio-utils python3-venv systemd
 
 # Clippy looks at the workspace while it is compiled, so that nothing is compiled twice for it.
 LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__
 
 PYTHON ?= python3.12
+SYSTEM_PYTHON ?= python3
 FIXTURE_ENV ?= target/fixtures-env
 MODEL ?= tests/fixtures/speech-a
 QUESTIONS ?= tests/fixtures/questions/question.wav
@@ -27,7 +28,7 @@ demo: build-packages rust runtime ## Ask Eddy a recorded question and write its 
 	target/release/eddy demo $(QUESTIONS) --model $(MODEL) --output target/demo
 
 .PHONY: test
-test: test-packages rust runtime ## Check formatting, lints, and run all tests.
+test: test-packages rust runtime bus-client ## Check formatting, lints, and run all tests.
 	@cargo fmt --all --check
 	systemd/check
 	# The command line's tests run the binary, which `cargo test` alone would not build.
@@ -45,6 +46,16 @@ fixtures: ## Make the fixtures again from the reference implementations (downloa
 	$(FIXTURE_ENV)/bin/pip install --quiet --requirement tests/reference/requirements.txt
 	$(FIXTURE_ENV)/bin/pip uninstall --quiet --yes torchaudio
 	$(FIXTURE_ENV)/bin/python tests/reference/make_speech.py --out tests/fixtures
+
+.PHONY: bus-client
+bus-client: target/bus-client/installed
+
+# A client of the bus that is not ours, for the tests.
+target/bus-client/installed: tests/clients/requirements.txt
+	@echo "making the Python bus client's environment"
+	$(SYSTEM_PYTHON) -m venv target/bus-client
+	target/bus-client/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/requirements.txt
+	touch $@
 
 .PHONY: runtime
 runtime: ## Fetch ONNX Runtime's library.

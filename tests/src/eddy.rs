@@ -5,8 +5,13 @@ use std::process::{Command, Output};
 
 /// The binary that `make` built beside this test.
 pub fn binary() -> PathBuf {
+    built("eddy")
+}
+
+/// A binary of the workspace, by its name.
+pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let built = test.parent().and_then(Path::parent).unwrap().join("eddy");
+    let built = test.parent().and_then(Path::parent).unwrap().join(name);
     assert!(built.is_file(), "{} is missing; `cargo build --workspace` builds it", built.display());
     built
 }

@@ -5,6 +5,7 @@
 // A helper that cannot go on ends the test; there is no caller to hand an error to.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+pub mod bus;
 pub mod compare;
 pub mod eddy;
 pub mod fixtures;

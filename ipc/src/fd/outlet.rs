@@ -105,9 +105,10 @@ pub fn sound_pipe() -> io::Result<(OwnedFd, Outlet)> {
 pub fn s16le(samples: &[f32], out: &mut Vec<u8>) {
     out.reserve(samples.len() * 2);
     for sample in samples {
-        // The cast saturates and turns what is not a number into 0.
+        // Full scale is 32,768, as in WAV files, so that both hold the same numbers. The cast saturates and turns what is
+        // not a number into 0.
         #[allow(clippy::cast_possible_truncation)]
-        let value = (sample * 32_767.0).round() as i16;
+        let value = (sample * 32_768.0).round() as i16;
         out.extend_from_slice(&value.to_le_bytes());
     }
 }
