@@ -44,7 +44,7 @@ lint: rust ## Check licences, bans and sources of all dependencies.
 fixtures: ## Make the fixtures again from the reference implementations (downloads PyTorch, about 6 GB).
 	@[[ -x $(FIXTURE_ENV)/bin/python ]] || $(PYTHON) -m venv $(FIXTURE_ENV)
 	$(FIXTURE_ENV)/bin/pip install --quiet --requirement tests/reference/requirements.txt
-	$(FIXTURE_ENV)/bin/pip install --quiet --requirement tests/reference/requirements-more.txt
+	$(FIXTURE_ENV)/bin/pip install --quiet --no-deps --requirement tests/reference/requirements-more.txt
 	$(FIXTURE_ENV)/bin/pip uninstall --quiet --yes torchaudio
 	for family in speech text colbert listening; do
 	    $(FIXTURE_ENV)/bin/python tests/reference/make_$$family.py --out tests/fixtures
