@@ -165,7 +165,7 @@ fn sound_leaves_as_16_bit_samples_and_ends_with_the_outlet() {
     let mut heard = Vec::new();
     File::from(reader).read_to_end(&mut heard).expect("until the end");
     let samples: Vec<i16> = heard.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
-    assert_eq!(samples, [0, 32_767, -32_767, 32_767, -32_768, 0, 16_384]);
+    assert_eq!(samples, [0, 32_767, -32_768, 32_767, -32_768, 0, 16_384]);
 }
 
 #[test]
