@@ -58,15 +58,17 @@ class Hearing:
 
 def heard_batch(model: Assistant, hearing: Hearing, lessons: Lessons, source: encoder.Batches, make, frames: int, rng: random.Random):
     """Draws recordings, makes scripts of those that `make` accepts, runs the ear; gives batch, rows and the ear's letters' cost."""
-    chosen = source.draw(rng, frames)
-    loud, lengths = source.load(chosen, rng)
     scripts, kept = [], []
-    for place, clip in enumerate(chosen):
-        row = {**hearing.clips.rows[clip], "frames": int(lengths[place])}
-        script = make(clip, row)
-        if script is not None:
-            scripts.append(script)
-            kept.append(place)
+    # A draw of which every clip is refused, such as long ones whose answers do not fit, is drawn again.
+    while not scripts:
+        chosen = source.draw(rng, frames)
+        loud, lengths = source.load(chosen, rng)
+        for place, clip in enumerate(chosen):
+            row = {**hearing.clips.rows[clip], "frames": int(lengths[place])}
+            script = make(clip, row)
+            if script is not None:
+                scripts.append(script)
+                kept.append(place)
     loud, lengths = loud[kept], lengths[kept]
     with mixed():
         rows, counts = model.ear.encoder(loud, lengths)
