@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::sampler::{Sampler, Sampling};
 use crate::tokenizer::{Special, TextStream};
 
+use super::features::Features;
 use super::model::TextModel;
 use super::stops::StopStrings;
 
@@ -87,6 +88,7 @@ enum State {
 pub struct Generation {
     options: GenerationOptions,
     prompt: Vec<u32>,
+    features: Option<Features>,
     state: State,
     /// Prompt and text so far, which the repetition penalty looks at.
     seen: Vec<u32>,
@@ -119,6 +121,7 @@ impl Generation {
         }
         Ok(Self {
             state: State::Prefill { done: 0 },
+            features: None,
             seen: prompt.clone(),
             tokens: 0,
             text: TextStream::new(options.special),
@@ -130,6 +133,11 @@ impl Generation {
             prompt,
             options,
         })
+    }
+
+    /// Gives the rows for the prompt's placeholders; before the first step.
+    pub(crate) fn set_features(&mut self, features: Features) {
+        self.features = Some(features);
     }
 
     /// Time spent on the prompt, and on the tokens.
@@ -185,7 +193,7 @@ impl Generation {
             }
             State::Feed(id) => {
                 let begun = Instant::now();
-                let output = model.feed(cache, &[id], true)?;
+                let output = model.feed(cache, &[id], None, true)?;
                 self.decode += begun.elapsed();
                 self.state = State::Choose(output);
             }
@@ -198,8 +206,12 @@ impl Generation {
         let total = self.prompt.len();
         let end = total.min(done + self.options.chunk.max(1));
         let begun = Instant::now();
-        let output = model.feed(cache, &self.prompt[done..end], end == total)?;
+        let fed = &self.prompt[done..end];
+        let output = model.feed(cache, fed, self.features.as_ref(), end == total)?;
         self.prefill += begun.elapsed();
+        if let Some(features) = &mut self.features {
+            features.fed += features.places(fed);
+        }
         self.state = if end == total { State::Choose(output) } else { State::Prefill { done: end } };
         Ok(Event::Prefilled { done: end, total })
     }

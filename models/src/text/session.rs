@@ -6,11 +6,14 @@ use crate::error::Result;
 use super::generation::{Event, Generation, GenerationOptions};
 use super::model::TextModel;
 
-/// A cache with the ids that were fed to it.
+/// A cache, and what was fed to it.
 #[derive(Debug)]
 pub struct TextSession {
     cache: Cache,
-    fed: Vec<u32>,
+    /// For each position its id, or what else tells apart what was fed there.
+    fed: Vec<u64>,
+    /// The same for all of the last prompt.
+    prompt: Vec<u64>,
     /// The end of the last prompt, to go back to when a reply is not continued as it was.
     prompt_end: Option<Snapshot>,
     reused: usize,
@@ -22,7 +25,7 @@ impl TextSession {
     /// # Errors
     /// When memory is refused.
     pub fn new(model: &TextModel) -> Result<Self> {
-        Ok(Self { cache: model.new_cache()?, fed: Vec::new(), prompt_end: None, reused: 0 })
+        Ok(Self { cache: model.new_cache()?, fed: Vec::new(), prompt: Vec::new(), prompt_end: None, reused: 0 })
     }
 
     /// Positions of the last prompt that did not have to be computed again.
@@ -37,7 +40,20 @@ impl TextSession {
     /// # Errors
     /// Those of [`Generation::new`]; the session is then at the point that the prompt shares with it.
     pub fn begin(&mut self, model: &mut TextModel, prompt: &[u32], options: GenerationOptions) -> Result<Generation> {
-        let shared = self.fed.iter().zip(prompt).take_while(|(fed, wanted)| fed == wanted).count();
+        let marks = prompt.iter().map(|id| u64::from(*id)).collect();
+        self.begin_marked(model, prompt, marks, options)
+    }
+
+    /// Begins like [`Self::begin`] with a prompt of which ids do not say everything: `marks` tell apart what is fed at each
+    /// of its positions.
+    pub(crate) fn begin_marked(
+        &mut self,
+        model: &mut TextModel,
+        prompt: &[u32],
+        marks: Vec<u64>,
+        options: GenerationOptions,
+    ) -> Result<Generation> {
+        let shared = self.fed.iter().zip(&marks).take_while(|(fed, wanted)| fed == wanted).count();
         // The last position is computed again in any case: its logits are what the reply begins with.
         let usable = shared.min(prompt.len().saturating_sub(1));
         if usable < self.fed.len() {
@@ -53,6 +69,7 @@ impl TextSession {
             }
         }
         self.reused = self.fed.len();
+        self.prompt = marks;
         Generation::new(model, &self.cache, prompt[self.fed.len()..].to_vec(), options)
     }
 
@@ -67,7 +84,10 @@ impl TextSession {
         allowed: impl Fn(u32) -> bool,
     ) -> Result<Event> {
         let event = generation.step(model, &mut self.cache, allowed)?;
-        self.fed.extend_from_slice(generation.fed_after(self.fed.len() - self.reused));
+        for id in generation.fed_after(self.fed.len() - self.reused) {
+            let mark = self.prompt.get(self.fed.len()).copied().unwrap_or(u64::from(*id));
+            self.fed.push(mark);
+        }
         if let Event::Prefilled { done, total } = event
             && done == total
         {
