@@ -4,12 +4,12 @@
 
 use std::path::Path;
 
-use eddy_models::Stop;
 use eddy_models::chat::{ChatTemplate, Conversation};
 use eddy_models::text::{self, Finish, GenerationOptions};
 use eddy_models::vision::{
     Event, Filter, Image, Knobs, Limits, Picture, Settings, VisionModel, VisionPrompt, VisionSession, prepare,
 };
+use eddy_models::{Error, Stop};
 use eddy_tests::compare::{assert_close, cosine};
 use eddy_tests::fixtures::{composed, fixture, runtime};
 use eddy_tests::npy;
@@ -159,9 +159,12 @@ fn files_are_read_as_the_reference_reads_them() {
         let wanted = pixels.split_off(..picture.rgb().len()).unwrap();
         let away: Vec<u32> = picture.rgb().iter().zip(wanted).map(|(a, b)| u32::from(a.abs_diff(*b))).collect();
         let (most, mean) = (away.iter().max().unwrap(), away.iter().sum::<u32>() as f64 / away.len() as f64);
-        println!("{name}: {mean} on average, at most {most}");
+        // Decoders of JPEG differ in how they interpolate colours; all else is lossless, or defined to the bit.
+        let allowed = if name.ends_with(".jpg") { (0.5, 4) } else { (0.0, 0) };
+        assert!(mean <= allowed.0 && *most <= allowed.1, "{name}: {mean} levels away on average, at most {most}");
     }
     assert!(pixels.is_empty());
+    assert_eq!(file("deep.png"), file("grey.png"), "16 bits");
     for (name, width, height) in [("large.png", 230, 150), ("small.png", 90, 70), ("thin.png", 180, 24)] {
         assert_eq!(file(name), pattern(width, height), "{name}");
     }
@@ -293,4 +296,183 @@ fn other_precisions_stay_close() {
             assert!(close >= 0.98, "{folder} {precision}: logits {close}");
         }
     }
+}
+
+#[test]
+fn images_that_a_conversation_holds_are_not_looked_at_again() {
+    for folder in ["vision-a", "vision-c"] {
+        let mut model = model(folder, "fp32");
+        let (_, first) = conversation(&mut model, 0);
+        let mut session = VisionSession::new(&model).unwrap();
+        let said = answer(&mut model, &mut session, &first, 5);
+        assert_eq!((said.looked, session.reused()), (first.images()[0].tiling().entries().count(), 0), "{folder}");
+
+        // The next turn brings another image.
+        let tokenizer = model.text().tokenizer();
+        let rendered = [tokenizer.id("<image>").unwrap()];
+        let small = model.image(&file("small.png"), &Knobs::default()).unwrap();
+        let more = model.prompt(&rendered, vec![small]).unwrap();
+        let second = joined(&[(&first, &said.ids), (&more, &[700, 701])]);
+        let continued = answer(&mut model, &mut session, &second, 8);
+        assert_eq!((continued.looked, session.reused()), (1, first.ids().len() + said.ids.len() - 1), "{folder}");
+        let mut fresh = VisionSession::new(&model).unwrap();
+        let afresh = answer(&mut model, &mut fresh, &second, 8);
+        assert_eq!(afresh.looked, 1 + said.looked, "{folder}");
+        assert_eq!(continued.ids, afresh.ids, "{folder}");
+        assert_close(folder, &continued.logits, &afresh.logits, 1e-4);
+
+        // The same ids with another image in their places.
+        let turned = Picture::from_rgb(230, 150, pattern(230, 150).rgb().iter().rev().copied().collect()).unwrap();
+        let other = model.image(&turned, &Knobs::default()).unwrap();
+        let unexpanded: Vec<u32> = read("conversations.json")[0]["text"]
+            .as_str()
+            .map(|text| model.text().tokenizer().encode(text).unwrap())
+            .unwrap();
+        let other = model.prompt(&unexpanded, vec![other]).unwrap();
+        assert_eq!(other.ids(), first.ids());
+        let elsewhere = answer(&mut model, &mut session, &other, 8);
+        assert!(session.reused() < first.ids().len() / 2, "{folder}: another image was taken for the one before");
+        let mut fresh = VisionSession::new(&model).unwrap();
+        assert_eq!(elsewhere.ids, answer(&mut model, &mut fresh, &other, 8).ids, "{folder}");
+    }
+}
+
+/// Prompts and what was said behind each, in one.
+fn joined(turns: &[(&VisionPrompt, &[u32])]) -> VisionPrompt {
+    let ids = turns.iter().flat_map(|(prompt, said)| [prompt.ids(), said].concat()).collect();
+    let images = turns.iter().flat_map(|(prompt, _)| prompt.images().to_vec()).collect();
+    VisionPrompt::expanded(ids, images)
+}
+
+#[test]
+fn a_step_that_was_stopped_can_be_repeated() {
+    let runtime = runtime();
+    let stop = Stop::new(&runtime).unwrap();
+    let wanted = "fp32".parse().unwrap();
+    let mut model = VisionModel::load(&runtime, &fixture("vision-a"), wanted, &stop).unwrap();
+    let (_, prompt) = conversation(&mut model, 0);
+    let mut session = VisionSession::new(&model).unwrap();
+    let options = GenerationOptions { max_tokens: 64, chunk: 20, ..GenerationOptions::default() };
+    let mut generation = session.begin(&mut model, &prompt, options).unwrap();
+    let (mut said, mut looked) = (Vec::new(), 0);
+    loop {
+        // Every step is refused once before it is done.
+        stop.set();
+        let refused = session.step(&mut model, &mut generation, |_| true);
+        stop.clear();
+        let event = match refused {
+            Err(Error::Stopped) => session.step(&mut model, &mut generation, |_| true).unwrap(),
+            done => done.unwrap(),
+        };
+        match event {
+            Event::Looked { done, total } => {
+                looked += 1;
+                assert_eq!((done, total), (looked, 7));
+            }
+            Event::Text(text::Event::Prefilled { .. }) => {}
+            Event::Text(text::Event::Token { id, .. }) => said.push(id),
+            Event::Text(text::Event::Finished(_)) => break,
+        }
+    }
+    assert_eq!(said, ids(&read("greedy.json")[0]["ids"]));
+    assert_eq!(looked, 7);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_work() {
+    let mut model = model("vision-a", "fp32");
+    let image = model.image(&file("large.png"), &Knobs::default()).unwrap();
+    let place = model.text().tokenizer().id("<image>").unwrap();
+    let none = model.prompt(&[place, place], vec![image.clone()]).unwrap_err();
+    assert!(none.to_string().contains("1 images are given and the conversation has places for 2"), "{none}");
+    let many = model.prompt(&[place; 14], vec![image.clone(); 14]).unwrap();
+    let mut session = VisionSession::new(&model).unwrap();
+    let full = session.begin(&mut model, &many, GenerationOptions::default()).unwrap_err();
+    assert!(matches!(full, Error::ContextFull { limit: 512, .. }), "{full}");
+
+    // Ten tiles, from settings that are not this model's six.
+    let foreign = prepare(&Settings::default(), &pattern(5120, 512), &Knobs::default()).unwrap();
+    let foreign = model.prompt(&[place], vec![foreign]).unwrap_err();
+    assert!(foreign.to_string().contains("1 by 10 tiles was cut for another model"), "{foreign}");
+    for knobs in [
+        Knobs { max_image_tokens: Some(0), ..Knobs::default() },
+        Knobs { max_image_tokens: Some(usize::MAX), ..Knobs::default() },
+        Knobs { tiles: Some(0), ..Knobs::default() },
+        Knobs { tiles: Some(7), ..Knobs::default() },
+    ] {
+        let refused = model.image(&file("large.png"), &knobs).unwrap_err();
+        assert!(matches!(refused, Error::BadRequest(_)), "{refused}");
+    }
+    let folder = fixture("text-a");
+    let runtime = runtime();
+    let stop = Stop::new(&runtime).unwrap();
+    let blind = VisionModel::load(&runtime, &folder, "fp32".parse().unwrap(), &stop).unwrap_err();
+    assert!(blind.to_string().contains("no vision encoder"), "{blind}");
+}
+
+/// A PNG that says it is this large and holds nothing.
+fn png_head(width: u32, height: u32) -> Vec<u8> {
+    let mut header = b"IHDR".to_vec();
+    header.extend([width.to_be_bytes(), height.to_be_bytes()].concat());
+    header.extend([8, 2, 0, 0, 0]);
+    let checksum = !header.iter().fold(!0_u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    });
+    [b"\x89PNG\r\n\x1a\n\0\0\0\x0d".as_slice(), &header, &checksum.to_be_bytes(), b"\0\0\0\x10IDAT"].concat()
+}
+
+#[test]
+fn hostile_images_are_named_errors() {
+    let limits = Limits::default();
+    let refused = |bytes: &[u8], expected: &str| {
+        let error = Picture::decode(bytes, &limits).unwrap_err();
+        assert!(matches!(error, Error::Unseeable { .. }), "{error}");
+        let error = error.to_string();
+        assert!(error.contains(expected) && error.lines().count() == 1, "{error}, not {expected}");
+    };
+    refused(b"", "no PNG, JPEG, WebP or GIF");
+    refused(b"BM a bitmap", "no PNG, JPEG, WebP or GIF");
+    refused(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no PNG, JPEG, WebP or GIF");
+    refused(b"\x89PNG\r\n\x1a\n", "damaged");
+    refused(&png_head(100_000, 100_000), "100000 by 100000 pixels are more than");
+    refused(&png_head(u32::MAX >> 1, 1 << 30), "");
+    refused(&png_head(0, 10), "");
+    refused(&png_head(10, 10), "damaged");
+    // A GIF and a JPEG whose heads claim 65535 by 65535 pixels.
+    refused(
+        b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\xff\xff\xff\xff\0\x02\x02\x44\x01\0;",
+        "65535 by 65535",
+    );
+    let mut jpeg = std::fs::read(reference("images/photo.jpg")).unwrap();
+    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 5..frame + 9].fill(0xff);
+    refused(&jpeg, "65535 by 65535");
+
+    let small = Limits { bytes: 1000, pixels: 2000 };
+    let large = std::fs::read(reference("images/clear.png")).unwrap();
+    assert!(Picture::decode(&large, &small).unwrap_err().to_string().contains("more than 1000 bytes"));
+    let wide = std::fs::read(reference("images/grey.png")).unwrap();
+    assert!(Picture::decode(&wide, &small).unwrap_err().to_string().contains("50 by 50 pixels"));
+
+    for entry in std::fs::read_dir(reference("images")).unwrap() {
+        let path = entry.unwrap().path();
+        let whole = std::fs::read(&path).unwrap();
+        assert!(Picture::decode(&whole, &limits).is_ok());
+        let moving = path.file_stem().is_some_and(|stem| stem == "moving");
+        // The first of two frames is complete with half of such a file.
+        let most = if moving { whole.len() / 3 } else { whole.len() * 9 / 10 };
+        for cut in [8, 20, most / 3, most / 2, most] {
+            match Picture::decode(&whole[..cut], &limits) {
+                Err(error) => assert!(matches!(error, Error::Unseeable { .. }), "{error}"),
+                Ok(_) => panic!("{} cut off at {cut} of {} passes for an image", path.display(), whole.len()),
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    let error = Picture::open(&pipe, &limits).unwrap_err().to_string();
+    assert!(error.contains("no plain file") && error.contains("pipe"), "{error}");
+    let missing = Picture::open(&folder.path().join("none.png"), &limits).unwrap_err();
+    assert!(matches!(missing, Error::Io { .. }), "{missing}");
 }

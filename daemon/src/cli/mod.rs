@@ -5,8 +5,10 @@
 mod chat;
 mod converse;
 mod demo;
+mod images;
 mod index;
 mod interrupt;
+mod look;
 mod model;
 mod output;
 mod probe;
@@ -36,6 +38,8 @@ enum Verb {
     Say(say::Arguments),
     /// Type to a model, and read what it answers.
     Chat(chat::Arguments),
+    /// Ask about images.
+    Look(look::Arguments),
     /// Ask a recorded question and show what came of it.
     Demo(demo::Arguments),
     /// Search files by meaning.
@@ -63,6 +67,7 @@ pub fn main() -> ExitCode {
         Verb::Transcribe(arguments) => transcribe::run(arguments),
         Verb::Say(arguments) => say::run(arguments),
         Verb::Chat(arguments) => chat::run(arguments),
+        Verb::Look(arguments) => look::run(arguments),
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Index(arguments) => index::run(arguments),
         Verb::Probe(arguments) => probe::run(arguments),

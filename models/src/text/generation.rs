@@ -140,6 +140,11 @@ impl Generation {
         self.features = Some(features);
     }
 
+    /// The rows that were given for the prompt's placeholders.
+    pub(crate) fn features(&self) -> Option<&Features> {
+        self.features.as_ref()
+    }
+
     /// Time spent on the prompt, and on the tokens.
     #[must_use]
     pub fn times(&self) -> (Duration, Duration) {

@@ -91,7 +91,11 @@ impl Picture {
         }
         let damaged =
             |error: &dyn std::fmt::Display| unseeable(format!("damaged image ({})", told(error)), SEND_ANOTHER);
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), format_of(bytes)?);
+        let format = format_of(bytes)?;
+        if format == ImageFormat::Jpeg && is_cut_off(bytes) {
+            return Err(unseeable("damaged image (cut off)".into(), SEND_ANOTHER));
+        }
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         let mut bounds = image::Limits::no_limits();
         bounds.max_alloc = Some(limits.pixels.saturating_mul(BYTES_PER_PIXEL).saturating_add(DECODER_BYTES));
         reader.limits(bounds);
@@ -141,6 +145,21 @@ fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif)) => Ok(format),
         _ => Err(unseeable("it is no PNG, JPEG, WebP or GIF file".into(), SEND_ANOTHER)),
     }
+}
+
+/// Whether a JPEG ends before its end marker: its decoder would fill the rest with grey and say nothing.
+fn is_cut_off(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xda;
+    const END: [u8; 2] = [0xff, 0xd9];
+    // Segments are skipped by their length: a thumbnail in one of them has an end marker of its own.
+    let mut at = 2;
+    while let Some([0xff, marker, high, low]) = bytes.get(at..at + 4)
+        && *marker != START_OF_SCAN
+    {
+        // Markers may have any number of fill bytes in front.
+        at += if *marker == 0xff { 1 } else { 2 + usize::from(u16::from_be_bytes([*high, *low])) };
+    }
+    !bytes.get(at..).is_some_and(|rest| rest.windows(2).any(|pair| pair == END))
 }
 
 /// The first of a decoder's words, in one line: some repeat bytes of the file at length.

@@ -60,6 +60,12 @@ pub struct VisionPrompt {
 }
 
 impl VisionPrompt {
+    /// A prompt whose ids have a placeholder for every row already.
+    #[must_use]
+    pub fn expanded(ids: Vec<u32>, images: Vec<Image>) -> Self {
+        Self { ids, images }
+    }
+
     /// The ids, with a placeholder for every row of features.
     #[must_use]
     pub fn ids(&self) -> &[u32] {

@@ -42,6 +42,12 @@ impl VisionGeneration {
         (self.looking, prefill, decode)
     }
 
+    /// The features of the images that were looked at so far, `[tokens, hidden]`.
+    #[must_use]
+    pub fn features(&self) -> &[f32] {
+        self.features.as_ref().or(self.inner.features()).map_or(&[], |features| &features.rows)
+    }
+
     /// The logits from which the tokens were taken, `[tokens, vocabulary]`, if they were to be recorded.
     #[must_use]
     pub fn recorded(&self) -> &[f32] {

@@ -146,10 +146,10 @@ def half(model: onnx.ModelProto, *kept: str) -> onnx.ModelProto:
 
 
 def quantised(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:
-    """MatMulNBits with symmetric blocks of 32; patches stay fp32, as what all else is made of."""
+    """MatMulNBits with symmetric blocks of 32. What patches become stays fp32, and as published an int4 decoder's head."""
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     config = nbits.DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=True, accuracy_level=4, bits=bits)
-    kept = [node.name for node in copy.graph.node if node.output[0] == "patch_embedding"]
+    kept = [node.name for node in copy.graph.node if node.output[0] in ("patch_embedding", "logits")]
     quantizer = nbits.MatMulNBitsQuantizer(copy, algo_config=config, nodes_to_exclude=kept)
     quantizer.process()
     return quantizer.model.model

@@ -96,7 +96,7 @@ def sizes() -> tuple[list[dict], np.ndarray]:
 
 def files(folder: Path) -> tuple[list[dict], list[np.ndarray]]:
     """What the files that are no plain pattern are after loading, and their pixels."""
-    names = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+    names = sorted(path.name for path in folder.iterdir() if path.name not in (*FILES, "deep.png"))
     loaded = [np.asarray(load_image(str(folder / name))) for name in names]
     return [{"file": n, "width": p.shape[1], "height": p.shape[0]} for n, p in zip(names, loaded)], loaded
 

@@ -97,7 +97,9 @@ fn prompt(
     let (mode, usual) = match arguments.task {
         Task::Speech => (Mode::Interleaved, converse::INSTRUCTIONS.to_owned()),
         Task::Transcribe => (Mode::Sequential, transcribe::INSTRUCTIONS.to_owned()),
-        Task::Speak | Task::Text | Task::Moe | Task::Colbert => (Mode::Sequential, say::Voice::UkFemale.instructions()),
+        Task::Speak | Task::Text | Task::Moe | Task::Vision | Task::Colbert => {
+            (Mode::Sequential, say::Voice::UkFemale.instructions())
+        }
     };
     let open = Prompt::instructed(arguments.system.as_deref().unwrap_or(&usual));
     let asked = match (&arguments.wav, &arguments.text) {
