@@ -25,6 +25,8 @@ pub struct Entries {
     /// All tiles in one.
     tiles: Vec<u8>,
     thumbnail: Vec<u8>,
+    /// What each byte of a channel becomes.
+    normalised: [Vec<f32>; 3],
 }
 
 impl Entries {
@@ -33,7 +35,12 @@ impl Entries {
     pub fn new(settings: &Settings, tiling: Tiling, picture: &Picture) -> Self {
         let at = |size: Size| resized(picture, settings.filter, size.width, size.height);
         let whole = Size { width: tiling.tile.width * tiling.columns, height: tiling.tile.height * tiling.rows };
+        let normalised = [0, 1, 2].map(|channel| {
+            let (mean, by) = (settings.mean[channel], settings.deviation[channel]);
+            (0..=u8::MAX).map(|byte| (f32::from(byte) - mean) / by).collect()
+        });
         Self {
+            normalised,
             tiles: at(whole),
             thumbnail: tiling.thumbnail.map(at).unwrap_or_default(),
             settings: settings.clone(),
@@ -65,14 +72,14 @@ impl Entries {
         };
         let patch = self.settings.patch;
         let (height, width) = (size.height / patch, size.width / patch);
+        let [red, green, blue] = &self.normalised;
         let mut values = Vec::with_capacity(size.width * size.height * 3);
         for (down, across) in (0..height).flat_map(|down| (0..width).map(move |across| (down, across))) {
             for y in 0..patch {
                 let start = (corner.0 + down * patch + y) * line + corner.1 + across * patch;
                 let bytes = &pixels[start * 3..(start + patch) * 3];
-                for pixel in bytes.as_chunks::<3>().0 {
-                    let channels = pixel.iter().zip(self.settings.mean.iter().zip(&self.settings.deviation));
-                    values.extend(channels.map(|(byte, (mean, by))| (f32::from(*byte) - mean) / by));
+                for [r, g, b] in bytes.as_chunks::<3>().0 {
+                    values.extend_from_slice(&[red[usize::from(*r)], green[usize::from(*g)], blue[usize::from(*b)]]);
                 }
             }
         }
