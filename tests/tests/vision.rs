@@ -329,7 +329,7 @@ fn images_that_a_conversation_holds_are_not_looked_at_again() {
         let rendered = [tokenizer.id("<image>").unwrap()];
         let small = model.image(&file("small.png"), &Knobs::default()).unwrap();
         let more = model.prompt(&rendered, vec![small]).unwrap();
-        let second = joined(&[(&first, &said.ids), (&more, &[700, 701])]);
+        let second = model.continued(&first, &said.ids, &more);
         let continued = answer(&mut model, &mut session, &second, 8);
         assert_eq!((continued.looked, session.reused()), (1, first.ids().len() + said.ids.len() - 1), "{folder}");
         let mut fresh = VisionSession::new(&model).unwrap();
@@ -352,13 +352,6 @@ fn images_that_a_conversation_holds_are_not_looked_at_again() {
         let mut fresh = VisionSession::new(&model).unwrap();
         assert_eq!(elsewhere.ids, answer(&mut model, &mut fresh, &other, 8).ids, "{folder}");
     }
-}
-
-/// Prompts and what was said behind each, in one.
-fn joined(turns: &[(&VisionPrompt, &[u32])]) -> VisionPrompt {
-    let ids = turns.iter().flat_map(|(prompt, said)| [prompt.ids(), said].concat()).collect();
-    let images = turns.iter().flat_map(|(prompt, _)| prompt.images().to_vec()).collect();
-    VisionPrompt::expanded(ids, images)
 }
 
 #[test]

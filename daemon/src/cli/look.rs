@@ -10,8 +10,9 @@ use eddy_models::vision::{Event, VisionModel, VisionSession};
 use serde_json::{Map, json};
 
 use super::Outcome;
+use super::daemon::BusArguments;
 use super::images::{LookArguments, asked_about, tiles_of};
-use super::model::{ModelArguments, warn_of_stand_in};
+use super::model::{ModelArguments, Place, warn_of_stand_in};
 use super::output::{Output, seconds};
 
 /// Arguments of the verb.
@@ -30,14 +31,17 @@ pub struct Arguments {
 ///
 /// # Errors
 /// One line about what went wrong.
-pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, _bus: &BusArguments) -> anyhow::Result<Outcome> {
     let Some((question, files)) = arguments.words.split_last() else {
         anyhow::bail!("nothing to look at; give images and a question");
     };
     let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
     let wanted = arguments.model.load.wanted()?;
     let engine = arguments.model.load.engine()?;
-    let folder = &arguments.model.model;
+    let Place::Here(folder) = arguments.model.place()? else {
+        anyhow::bail!("give --model DIR");
+    };
+    let folder = &folder;
     let mut model = VisionModel::load(&engine.runtime, folder, wanted, engine.interrupt.stop())?;
     warn_of_stand_in(folder, wanted, model.identity().precision);
     let images = arguments.looking.read(&model, &files)?;
@@ -48,9 +52,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let ids = template.guarded_ids(&conversation, &jiff::Zoned::now(), model.text_mut().tokenizer_mut())?;
     let prompt = model.prompt(&ids, images)?;
     let options = GenerationOptions {
-        max_tokens: arguments.model.max_items,
+        max_tokens: arguments.model.most_items(),
         sampling: if arguments.model.greedy { Sampling::GREEDY } else { model.text().habits() },
-        seed: arguments.model.seed,
+        seed: arguments.model.seed.unwrap_or_default(),
         ..GenerationOptions::default()
     };
     let mut session = VisionSession::new(&model)?;

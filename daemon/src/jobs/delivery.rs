@@ -41,6 +41,27 @@ impl Pipe {
         Self { outlet, pending: Vec::new(), stuck: None, patience }
     }
 
+    /// Adds bytes to what goes out.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// Writes what the pipe takes. `None` if there is room for more, else what the step of a job has come to.
+    pub fn step(&mut self, what: &str) -> Option<Step> {
+        match self.flush() {
+            Flow::Clear => None,
+            Flow::Full => Some(Step::Full),
+            Flow::Closed => Some(Step::Abandoned),
+            Flow::Stalled(after) => Some(stalled(what, after)),
+        }
+    }
+
+    /// Whether everything has been written.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     fn flush(&mut self) -> Flow {
         if self.pending.is_empty() {
             return if self.outlet.is_closed() { Flow::Closed } else { Flow::Clear };
@@ -106,7 +127,7 @@ impl Delivery {
             Words::Transcript => self.feed.transcript(text),
         }
         if let Some(stream) = &mut self.stream {
-            stream.pending.extend_from_slice(text.as_bytes());
+            stream.push(text.as_bytes());
         }
     }
 
@@ -125,18 +146,13 @@ impl Delivery {
             Some(Flow::Stalled(after)) => return Some(stalled("stream", after)),
             Some(Flow::Clear | Flow::Full) | None => {}
         }
-        match self.sound.as_mut().map(Pipe::flush) {
-            Some(Flow::Closed) => Some(Step::Abandoned),
-            Some(Flow::Stalled(after)) => Some(stalled("audio", after)),
-            Some(Flow::Full) => Some(Step::Full),
-            Some(Flow::Clear) | None => None,
-        }
+        self.sound.as_mut().and_then(|sound| sound.step("audio"))
     }
 
     /// Whether everything has been written.
     #[must_use]
     pub fn is_clear(&self) -> bool {
-        [&self.sound, &self.stream].into_iter().flatten().all(|pipe| pipe.pending.is_empty())
+        [&self.sound, &self.stream].into_iter().flatten().all(Pipe::is_clear)
     }
 
     /// Ends the pipes.

@@ -5,16 +5,27 @@ mod feed;
 mod loader;
 mod memory;
 mod options;
+mod retrieval;
 mod speech;
+mod text;
+mod vectors;
 
 pub use delivery::{Delivery, Pipe, Words};
-pub use feed::{Feed, News};
-pub use loader::{Model, OnnxLoader, SpeechModel};
+pub use feed::Feed;
+pub use loader::{Model, OnnxLoader};
 pub use memory::{Hold, Memory};
-pub use options::{Drawn, reply_options};
+pub use options::{Drawn, asked, reply_options};
+pub use retrieval::EncodeJob;
 pub use speech::{Input, SpeechJob, SpeechWork};
+pub use text::TextJob;
+pub use vectors::{Piped, Shelving, Waiting};
 
 use eddy_ipc::Error;
+
+/// A model's folder was exchanged for one of another kind between a request and its turn.
+fn wrong_model() -> Error {
+    Error::ModelFailed("the model was replaced by one of another kind; ask again".into())
+}
 
 /// The error that a caller gets for one of a model's.
 fn refusal(error: &eddy_models::Error) -> Error {

@@ -3,10 +3,14 @@
 mod features;
 mod generation;
 mod model;
+mod prefixes;
+mod prompt;
 mod session;
 mod stops;
 
 pub(crate) use features::Features;
 pub use generation::{Event, Finish, Generation, GenerationOptions};
 pub use model::{Identity, TextModel};
+pub use prefixes::{PrefixCounts, Prefixes};
+pub use prompt::Prompt;
 pub use session::TextSession;

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::folder::{ModelFolder, Role, Wanted};
 use crate::graph::Stop;
 use crate::runtime::Runtime;
-use crate::text::{Identity, TextModel};
+use crate::text::{Identity, Prompt, TextModel};
 
 use super::encoder::VisionEncoder;
 use super::intake::Picture;
@@ -46,24 +46,43 @@ impl Image {
     pub fn entries(&self) -> &Entries {
         &self.entries
     }
-
-    pub(super) fn digest(&self) -> u64 {
-        self.digest
-    }
 }
 
 /// A prompt's ids, images among them.
 #[derive(Debug, Clone)]
 pub struct VisionPrompt {
-    pub(super) ids: Vec<u32>,
-    pub(super) images: Vec<Image>,
+    ids: Vec<u32>,
+    /// Ids, and for a row of an image the image and which of its rows it is.
+    marks: Vec<u64>,
+    images: Vec<Image>,
+}
+
+impl Prompt for VisionPrompt {
+    fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    fn mark(&self, at: usize) -> u64 {
+        self.marks[at]
+    }
 }
 
 impl VisionPrompt {
-    /// A prompt whose ids have a placeholder for every row already.
-    #[must_use]
-    pub fn expanded(ids: Vec<u32>, images: Vec<Image>) -> Self {
-        Self { ids, images }
+    fn new(ids: Vec<u32>, images: Vec<Image>, placeholder: u32) -> Self {
+        /// Set in the marks of images, so that they are no ids.
+        const IMAGE: u64 = 1 << 63;
+        let rows_of = |image: &Image| (0..image.tiling().tokens()).map(|row| (image.digest, row)).collect::<Vec<_>>();
+        let mut rows = images.iter().flat_map(rows_of);
+        let mark = |id: &u32| match (*id == placeholder).then(|| rows.next()).flatten() {
+            Some(row) => {
+                let mut hasher = DefaultHasher::new();
+                row.hash(&mut hasher);
+                IMAGE | hasher.finish()
+            }
+            None => u64::from(*id),
+        };
+        let marks = ids.iter().map(mark).collect();
+        Self { ids, marks, images }
     }
 
     /// The ids, with a placeholder for every row of features.
@@ -158,7 +177,14 @@ impl VisionModel {
     /// [`Error::BadRequest`] when there are more or fewer images than places.
     pub fn prompt(&self, ids: &[u32], images: Vec<Image>) -> Result<VisionPrompt> {
         let ids = self.tokens.expand(ids, images.iter().map(Image::tiling))?;
-        Ok(VisionPrompt { ids, images })
+        Ok(VisionPrompt::new(ids, images, self.tokens.placeholder))
+    }
+
+    /// `prompt` with more behind it: ids that were said, and another prompt.
+    #[must_use]
+    pub fn continued(&self, prompt: &VisionPrompt, said: &[u32], next: &VisionPrompt) -> VisionPrompt {
+        let ids = [&prompt.ids, said, &next.ids].concat();
+        VisionPrompt::new(ids, [prompt.images.as_slice(), &next.images].concat(), self.tokens.placeholder)
     }
 
     /// The id that stands for a row of features.

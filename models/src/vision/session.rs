@@ -1,6 +1,5 @@
 //! A conversation with images, one step at a time: an entry of an image, a chunk of the prompt, or a token.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
@@ -79,6 +78,18 @@ impl VisionSession {
         Ok(Self { text: TextSession::new(model.text())? })
     }
 
+    /// A session that goes on from what a text session has read.
+    #[must_use]
+    pub fn over(text: TextSession) -> Self {
+        Self { text }
+    }
+
+    /// What it has read, to be kept for later prompts.
+    #[must_use]
+    pub fn into_text(self) -> TextSession {
+        self.text
+    }
+
     /// Positions of the last prompt that did not have to be computed again.
     #[must_use]
     pub fn reused(&self) -> usize {
@@ -96,9 +107,8 @@ impl VisionSession {
         options: GenerationOptions,
     ) -> Result<VisionGeneration> {
         let placeholder = model.placeholder();
-        let marks = marks(prompt, placeholder);
-        let inner = self.text.begin_marked(model.text_mut(), &prompt.ids, marks, options)?;
-        let held = prompt.ids[..self.text.reused()].iter().filter(|id| **id == placeholder).count();
+        let inner = self.text.begin(model.text_mut(), prompt, options)?;
+        let held = prompt.ids()[..self.text.reused()].iter().filter(|id| **id == placeholder).count();
         // The cache may end within an image, after a stopped prefill: that one is looked at again as a whole.
         let mut skipped = 0;
         let complete = |image: &&Image| {
@@ -109,8 +119,8 @@ impl VisionSession {
             }
             complete
         };
-        let first = prompt.images.iter().take_while(complete).count();
-        let images = prompt.images[first..].to_vec();
+        let first = prompt.images().iter().take_while(complete).count();
+        let images = prompt.images()[first..].to_vec();
         let entries = (0..).zip(&images).flat_map(|(index, image)| {
             let count = image.tiling().entries().count();
             (0..count).map(move |entry| (index, entry))
@@ -154,20 +164,4 @@ impl VisionSession {
         let allowed = |id| id != placeholder && allowed(id);
         self.text.step(model.text_mut(), &mut generation.inner, allowed).map(Event::Text)
     }
-}
-
-/// What tells apart the positions of a prompt: ids, and for a row of an image the image and which of its rows it is.
-fn marks(prompt: &VisionPrompt, placeholder: u32) -> Vec<u64> {
-    /// Set in the marks of images, so that they are no ids.
-    const IMAGE: u64 = 1 << 63;
-    let mut rows = prompt.images.iter().flat_map(|image| (0..image.tiling().tokens()).map(|row| (image.digest(), row)));
-    let mark = |id: &u32| match (*id == placeholder).then(|| rows.next()).flatten() {
-        Some(row) => {
-            let mut hasher = DefaultHasher::new();
-            row.hash(&mut hasher);
-            IMAGE | hasher.finish()
-        }
-        None => u64::from(*id),
-    };
-    prompt.ids.iter().map(mark).collect()
 }

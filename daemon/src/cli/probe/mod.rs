@@ -4,7 +4,6 @@
 //! can be compared number by number. `--dump` writes the numbers on the way in NumPy's format.
 
 mod colbert;
-mod dump;
 mod speech;
 mod text;
 mod vision;
@@ -14,9 +13,9 @@ use std::path::PathBuf;
 use eddy_models::chat::Conversation;
 
 use super::Outcome;
+use super::dump::{self, Dump};
 use super::images::{LookArguments, asked_about};
 use super::model::LoadArguments;
-use dump::Dump;
 
 /// What the pass does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

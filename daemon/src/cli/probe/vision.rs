@@ -14,7 +14,7 @@ use crate::cli::model::warn_of_stand_in;
 use crate::cli::output::{Output, peak_rss_mib, seconds};
 
 use super::Arguments;
-use super::dump::Dump;
+use crate::cli::dump::Dump;
 
 /// Looks and answers.
 ///
