@@ -10,4 +10,5 @@ mod logs;
 pub mod service;
 pub mod speech;
 mod text;
+mod vision;
 pub mod voice;

@@ -9,6 +9,7 @@ mod retrieval;
 mod speech;
 mod text;
 mod vectors;
+mod vision;
 
 pub use delivery::{Delivery, Pipe, Words};
 pub use feed::Feed;
@@ -19,6 +20,7 @@ pub use retrieval::EncodeJob;
 pub use speech::{Input, SpeechJob, SpeechWork};
 pub use text::TextJob;
 pub use vectors::{Piped, Shelving, Waiting};
+pub use vision::{Look, VisionJob};
 
 use eddy_ipc::Error;
 
@@ -33,7 +35,7 @@ fn refusal(error: &eddy_models::Error) -> Error {
     let sentence = error.to_string();
     match error {
         Model::BadRequest(_) => Error::InvalidArgument(sentence),
-        Model::Unhearable { .. } => Error::InvalidContent(sentence),
+        Model::Unhearable { .. } | Model::Unseeable { .. } => Error::InvalidContent(sentence),
         Model::ContextFull { .. } => Error::TooLarge(sentence),
         Model::PartMissing { .. } => Error::Unsupported(sentence),
         Model::Stopped => Error::Cancelled(sentence),
