@@ -18,7 +18,7 @@ from .train import Run, device, mixed, prepare, rank, world
 
 TONGUE_STEPS, TONGUE_PEAK, TONGUE_BATCH = 1600, 2e-3, 20
 JOINT_STEPS, JOINT_PEAK, SHORT_FRAMES, LONG_FRAMES = 5000, 1e-3, 7200, 3600
-SETTLE_STEPS, SETTLE_PEAK, TALK_FRAMES, TALK_TURNS = 3600, 7e-4, 4000, 5
+SETTLE_STEPS, SETTLE_PEAK, TALK_FRAMES, TALK_TURNS = 2300, 7e-4, 4000, 5
 # How often a clip is drawn: small talk has few wordings and one answer each, and is what people try first.
 SMALL_TALK, NEW_VOICES = 3, 2
 SPOIL = 0.3
