@@ -9,4 +9,5 @@ pub mod bus;
 pub mod compare;
 pub mod eddy;
 pub mod fixtures;
+pub mod load;
 pub mod npy;
