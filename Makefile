@@ -56,6 +56,11 @@ deb: build-packages rust runtime ## Build the Debian package into target/debian.
 deb-check: deb ## Install the package in a clean root, start the daemon there, and purge it (as root).
 	@systemd/debian/check target/debian/eddy_*.deb
 
+.PHONY: soak-bus
+soak-bus: test-packages rust runtime ## Eight callers at once for ten minutes (SECONDS_LONG of them).
+	@cargo build --locked --workspace
+	target/debug/soak-bus $${SECONDS_LONG:-600}
+
 .PHONY: lint
 lint: rust ## Check licences, bans and sources of all dependencies.
 	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; cargo install --locked cargo-deny; }

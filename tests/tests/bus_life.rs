@@ -7,9 +7,11 @@ use std::io::Read;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use eddy_ipc::client::{AssistantProxy, DaemonProxy, ModelProxy, ModelsProxy, SpeechProxy};
+use eddy_ipc::client::{AssistantProxy, DaemonProxy, ModelProxy, ModelsProxy, SpeechProxy, TextProxy};
 use eddy_ipc::{Bus, Collection, Error, FinishReason, ModelState, Options, RequestState, Token, path};
-use eddy_tests::bus::{Daemon, Listening, PATIENCE, converse, greedy, models, question_fd, samples, within};
+use eddy_tests::bus::{
+    Daemon, Listening, PATIENCE, PrivateBus, converse, greedy, models, question_fd, samples, within,
+};
 use eddy_tests::fixtures::composed;
 use futures_util::StreamExt;
 use rustix::process::Signal;
@@ -282,6 +284,35 @@ async fn the_watchdog_is_fed_by_the_engine_idle_or_not() {
     assert!(!reading.is_finished(), "it was at work all the time");
     client.close().await.unwrap();
     reading.await.unwrap();
+}
+
+/// What systemd does with a unit that has a watchdog and restarts on failure: a daemon that is not heard of for that long is
+/// killed and started again.
+#[tokio::test]
+async fn an_engine_that_hangs_is_restarted_by_its_supervisor() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hanging, good) = (composed("text-a", Some("text-a-hanging")), composed("speech-a", None));
+    std::fs::rename(hanging.path(), folder.path().join("hanging")).unwrap();
+    std::fs::rename(good.path(), folder.path().join("good")).unwrap();
+    let watchdog = Duration::from_millis(1_500);
+    let start = |bus| {
+        Daemon::start_on(bus, folder.path(), &["models.precision=fp32"], |command| {
+            command.env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+        })
+    };
+    let mut daemon = start(PrivateBus::start());
+    let client = daemon.client().await;
+    daemon.wait_notified("WATCHDOG=1");
+    let text = TextProxy::new(&client).await.unwrap();
+    text.generate(&[("user", "hello")], &Options::default()).await.unwrap();
+    // Fed until the step hangs, and then no more.
+    while daemon.is_heard_within(watchdog) {}
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    let bus = daemon.leave_bus();
+    let daemon = start(bus);
+    let (heard, _) = converse(&client, &greedy("again")).await;
+    assert_eq!(heard.state, RequestState::Done, "{}", daemon.log());
 }
 
 #[tokio::test]
