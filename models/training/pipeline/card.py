@@ -28,7 +28,7 @@ def text() -> str:
     spoken = store.read_json(store.place("figures", "codec.json"))
     sizes = store.read_json(store.place("figures", "sizes.json"))["total"]
     judge = store.read_json(store.place("figures", "judge.json"))
-    precisions = store.read_json(store.place("figures", "precisions.json"))
+    precisions = store.read_json(store.place("figures", "precisions.json")) | {figures["suffix"]: figures}
     merged = store.read_json(store.place("figures", "merge.json"))
     stages = {name: last(name) for name in ("codec", "polish", "encoder", "tongue", "joint", "settle")}
     names = {"unseen": "unseen wordings, trained voices", "speaker": f"unseen wordings, a voice that was never trained ({HELD_OUT})", "followup": "follow-ups in that voice", "typed": "unseen wordings, typed"}
@@ -60,7 +60,7 @@ def text() -> str:
         "",
         "| precision | text, unseen wordings | speech | text, unseen voice | speech |",
         "|---|---|---|---|---|",
-        *(f"| {name} | " + " | ".join(percent(held[test][key]) for test in ("unseen", "speaker") for key in ("text", "speech")) + " |" for name, held in precisions.items()),
+        *(f"| {name.strip('_') or 'fp32'} | " + " | ".join(percent(held[test][key]) for test in ("unseen", "speaker") for key in ("text", "speech")) + " |" for name, held in sorted(precisions.items(), reverse=True)),
         "",
         f"Measured with the {figures['suffix'].strip('_')} graphs on ONNX Runtime. The judge, Whisper tiny.en, hears {percent(judge['right'])} of the voice's own recordings right, before any model.",
         "What `eddy` measures of time and memory is in the project's own benchmark runs.",

@@ -2,7 +2,7 @@
 
 Everything runs on the exported graphs with ONNX Runtime; nothing of PyTorch's is left but the test clips. Figures of the
 shipped precision go to `figures/evaluation.json`: every question with its outcome, and the shares by set and by kind;
-those of all precisions on the two main sets to `figures/precisions.json`.
+those of the other precisions on the two main sets to `figures/precisions.json`.
 """
 
 import random
@@ -190,13 +190,15 @@ def ceiling() -> dict:
     return store.read_json(path)
 
 
-def precisions() -> None:
-    """What the small integers cost: the two main sets by every precision."""
+MAIN = ("unseen", "speaker")
+
+
+def precisions(suffixes: tuple[str, ...] = ("", "_q4")) -> None:
+    """What the precisions that are not shipped answer, on the two main sets."""
     found = {}
-    for suffix in ("", "_q8", "_q4"):
+    for suffix in suffixes:
         speech = load(suffix)
-        figures = {name: shares(clip_set(speech, name)) for name in ("unseen", "speaker")}
-        found[suffix.strip("_") or "fp32"] = {name: {key: held[key] for key in ("text", "speech", "refused")} for name, held in figures.items()}
+        found[suffix] = {name: shares(clip_set(speech, name)) for name in MAIN}
         store.write_json(store.place("figures", "precisions.json"), found)
     print(found)
 
