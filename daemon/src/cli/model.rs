@@ -112,6 +112,8 @@ impl ModelArguments {
     #[must_use]
     pub fn reply(&self, options: ReplyOptions) -> ReplyOptions {
         let options = ReplyOptions { seed: self.seed.unwrap_or_default(), max_items: self.most_items(), ..options };
+        // A seed is of use only where something is left to chance.
+        let options = ReplyOptions { undecided: options.undecided && self.seed.is_none(), ..options };
         if self.greedy { options.greedy() } else { options }
     }
 }
