@@ -348,8 +348,8 @@ mod tests {
         assert!(matches!(shelf.create("more", 2, "colbert", Some(&notes), 1), Err(Error::LimitReached(_))));
         assert!(matches!(shelf.create("../x", 2, "colbert", None, 9), Err(Error::InvalidArgument(_))));
         let own = shelf.create("own", 2, "colbert", None, 9).expect("made");
-        assert!(made.belongs_to(&[notes.clone()]) && !made.belongs_to(&[other.clone()]));
-        assert!(own.belongs_to(&[program.clone()]) && !own.belongs_to(&[other]));
+        assert!(made.belongs_to(std::slice::from_ref(&notes)) && !made.belongs_to(std::slice::from_ref(&other)));
+        assert!(own.belongs_to(std::slice::from_ref(&program)) && !own.belongs_to(&[other]));
 
         let (first, second) = (made.write().expect("free"), made.write().expect("shared"));
         first.add(&[passage("a"), passage("b")], &[vectors(0.0), vectors(1.0)]).expect("added");

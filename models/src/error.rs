@@ -130,6 +130,14 @@ pub enum Error {
         /// What to do.
         remedy: &'static str,
     },
+    /// A file or its contents cannot be used as an image.
+    #[error("{reason}; {remedy}")]
+    Unseeable {
+        /// What is wrong with it.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// The conversation would grow past what the model can attend to.
     #[error(
         "the conversation needs {needed} positions and the model has {limit}; start a new conversation or shorten the input"

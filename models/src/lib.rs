@@ -18,6 +18,7 @@ pub mod speech;
 mod tensor;
 pub mod text;
 pub mod tokenizer;
+pub mod vision;
 
 pub use error::{Error, Result};
 pub use graph::Stop;

@@ -1,4 +1,4 @@
-//! Reading NumPy's `.npy` files, as far as the fixtures use them: little-endian f32 and i64, C order.
+//! Reading NumPy's `.npy` files, as far as the fixtures use them: little-endian f32 and i64, bytes, C order.
 
 use std::path::Path;
 
@@ -18,6 +18,12 @@ pub fn floats(path: impl AsRef<Path>) -> Array<f32> {
 pub fn ints(path: impl AsRef<Path>) -> Array<i64> {
     let (shape, bytes) = read(path.as_ref(), "<i8");
     Array { shape, data: bytes.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect() }
+}
+
+/// Reads an array of bytes.
+pub fn bytes(path: impl AsRef<Path>) -> Array<u8> {
+    let (shape, data) = read(path.as_ref(), "|u1");
+    Array { shape, data }
 }
 
 fn read(path: &Path, element: &str) -> (Vec<usize>, Vec<u8>) {

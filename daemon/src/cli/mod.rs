@@ -13,8 +13,10 @@ mod doctor;
 mod dump;
 mod embed;
 mod encoding;
+mod images;
 mod index;
 mod interrupt;
+mod look;
 mod model;
 mod models;
 mod output;
@@ -49,6 +51,8 @@ enum Verb {
     Say(say::Arguments),
     /// Type to a model, and read what it answers.
     Chat(chat::Arguments),
+    /// Ask about images.
+    Look(look::Arguments),
     /// Ask recorded questions and show what comes of them.
     Demo(demo::Arguments),
     /// Search files by meaning.
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
         Verb::Transcribe(arguments) => transcribe::run(arguments, bus),
         Verb::Say(arguments) => say::run(arguments, bus),
         Verb::Chat(arguments) => chat::run(arguments, bus),
+        Verb::Look(arguments) => look::run(arguments, bus),
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Index(arguments) => index::run(arguments, bus),
         Verb::Embed(arguments) => embed::run(arguments, bus),

@@ -23,6 +23,8 @@ type Special = fn(&Edit, u32, &[u8]) -> Result<Option<Vec<u8>>, NotProtobuf>;
 pub struct Edit {
     /// Integer attributes to add: (operator, attribute, value), to every node of that operator that lacks it.
     pub attributes: Vec<(&'static str, &'static str, i64)>,
+    /// Integer attributes to set, whatever they were: (operator, attribute, value).
+    pub overrides: Vec<(&'static str, &'static str, i64)>,
     /// Initializers to replace, by name.
     pub tensors: BTreeMap<String, TensorPatch>,
     /// New places of external data files, by their old ones.
@@ -86,17 +88,27 @@ impl Edit {
                 _ => {}
             }
         }
+        let overrides = self.overrides.iter().filter(|(of, ..)| *of == op);
         let mut out = Vec::with_capacity(bytes.len() + 32);
-        self.rewrite(bytes, &mut out, Self::node_field)?;
-        for (of, name, value) in &self.attributes {
-            if *of == op && !present.iter().any(|present| present == name) {
-                let mut attribute = Vec::new();
-                wire::put_bytes(&mut attribute, 1, name.as_bytes());
-                wire::put_int(&mut attribute, 3, *value);
-                // AttributeProto.AttributeType.INT
-                wire::put_int(&mut attribute, 20, 2);
-                wire::put_bytes(&mut out, 5, &attribute);
+        for field in wire::fields(bytes) {
+            let field = field?;
+            let name = match field.number {
+                5 => attribute_name(field.bytes().unwrap_or_default())?,
+                _ => String::new(),
+            };
+            if !overrides.clone().any(|(_, overridden, _)| *overridden == name) {
+                self.rewrite(field.raw, &mut out, Self::node_field)?;
             }
+        }
+        let lacking =
+            self.attributes.iter().filter(|(of, name, _)| *of == op && !present.iter().any(|present| present == name));
+        for (_, name, value) in lacking.chain(overrides) {
+            let mut attribute = Vec::new();
+            wire::put_bytes(&mut attribute, 1, name.as_bytes());
+            wire::put_int(&mut attribute, 3, *value);
+            // AttributeProto.AttributeType.INT
+            wire::put_int(&mut attribute, 20, 2);
+            wire::put_bytes(&mut out, 5, &attribute);
         }
         Ok(out)
     }

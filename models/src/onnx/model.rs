@@ -98,6 +98,7 @@ impl std::fmt::Display for Port {
 enum Attribute {
     Int(i64),
     Ints(Vec<i64>),
+    Text(String),
     Other,
 }
 
@@ -119,7 +120,7 @@ impl Node {
     pub fn int(&self, name: &str) -> Option<i64> {
         match self.attributes.get(name)? {
             Attribute::Int(value) => Some(*value),
-            Attribute::Ints(_) | Attribute::Other => None,
+            Attribute::Ints(_) | Attribute::Text(_) | Attribute::Other => None,
         }
     }
 
@@ -128,7 +129,16 @@ impl Node {
     pub fn ints(&self, name: &str) -> Option<&[i64]> {
         match self.attributes.get(name)? {
             Attribute::Ints(values) => Some(values),
-            Attribute::Int(_) | Attribute::Other => None,
+            Attribute::Int(_) | Attribute::Text(_) | Attribute::Other => None,
+        }
+    }
+
+    /// The text attribute `name`.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.attributes.get(name)? {
+            Attribute::Text(value) => Some(value),
+            Attribute::Int(_) | Attribute::Ints(_) | Attribute::Other => None,
         }
     }
 }
@@ -168,6 +178,8 @@ pub struct Model {
     pub nodes: Vec<Node>,
     /// All initializers, those of nested subgraphs included.
     pub initializers: Vec<Tensor>,
+    /// Version of ONNX's own operators.
+    pub opset: i64,
 }
 
 impl Model {
@@ -177,7 +189,13 @@ impl Model {
     /// A sentence when `bytes` are not an ONNX model.
     pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
         let graph = graph_bytes(bytes).ok_or("not an ONNX model (no graph inside, or cut off)")?;
-        let mut model = Self { inputs: Vec::new(), outputs: Vec::new(), nodes: Vec::new(), initializers: Vec::new() };
+        let mut model = Self {
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            nodes: Vec::new(),
+            initializers: Vec::new(),
+            opset: read_opset(bytes).map_err(|NotProtobuf| "not an ONNX model (damaged head)")?,
+        };
         model.read_graph(graph, 0).map_err(|NotProtobuf| "not an ONNX model (damaged graph)")?;
         let weights: std::collections::HashSet<&str> =
             model.initializers.iter().map(|tensor| tensor.name.as_str()).collect();
@@ -262,22 +280,48 @@ pub(super) fn graph_bytes(model: &[u8]) -> Option<&[u8]> {
     graph
 }
 
+/// The version of ONNX's own operators that a model imports; zero where it does not say.
+fn read_opset(model: &[u8]) -> Result<i64, NotProtobuf> {
+    for import in wire::fields(model) {
+        let import = import?;
+        if import.number != 8 {
+            continue;
+        }
+        let (mut domain, mut version) = (String::new(), 0);
+        for field in wire::fields(import.bytes().unwrap_or_default()) {
+            let field = field?;
+            match field.number {
+                1 => domain = field.text().unwrap_or_default().to_owned(),
+                2 => version = field.int().unwrap_or_default(),
+                _ => {}
+            }
+        }
+        if domain.is_empty() || domain == "ai.onnx" {
+            return Ok(version);
+        }
+    }
+    Ok(0)
+}
+
 fn read_attribute(bytes: &[u8]) -> Result<(String, Attribute, Option<&[u8]>), NotProtobuf> {
     let (mut name, mut int, mut ints, mut graph, mut kind) = (String::new(), None, Vec::new(), None, 0);
+    let mut text = String::new();
     for field in wire::fields(bytes) {
         let field = field?;
         match field.number {
             1 => name = field.text().unwrap_or_default().to_owned(),
             3 => int = field.int(),
+            4 => text = field.text().unwrap_or_default().to_owned(),
             6 => graph = field.bytes(),
             8 => ints.extend(wire::packed_ints(&field)),
             20 => kind = field.int().unwrap_or_default(),
             _ => {}
         }
     }
-    // AttributeProto.AttributeType: INT is 2, INTS is 7.
+    // AttributeProto.AttributeType: INT is 2, STRING is 3, INTS is 7.
     let value = match (kind, int) {
         (2, value) => Attribute::Int(value.unwrap_or_default()),
+        (3, _) => Attribute::Text(text),
         (7, _) => Attribute::Ints(ints),
         _ => Attribute::Other,
     };

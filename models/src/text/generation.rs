@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::sampler::{Sampler, Sampling};
 use crate::tokenizer::{Special, TextStream};
 
+use super::features::Features;
 use super::model::TextModel;
 use super::stops::StopStrings;
 
@@ -96,6 +97,7 @@ pub struct Generation {
     options: GenerationOptions,
     prompt: Vec<u32>,
     turn_start: Option<u32>,
+    features: Option<Features>,
     state: State,
     /// Prompt and text so far, which the repetition penalty looks at.
     seen: Vec<u32>,
@@ -130,6 +132,7 @@ impl Generation {
             state: State::Prefill { done: 0 },
             seen: prompt.clone(),
             turn_start: model.tokenizer().find(TURN_START),
+            features: None,
             tokens: 0,
             text: TextStream::new(options.special),
             stops: StopStrings::new(&options.stop),
@@ -140,6 +143,16 @@ impl Generation {
             prompt,
             options,
         })
+    }
+
+    /// Gives the rows for the prompt's placeholders; before the first step.
+    pub(crate) fn set_features(&mut self, features: Features) {
+        self.features = Some(features);
+    }
+
+    /// The rows that were given for the prompt's placeholders.
+    pub(crate) fn features(&self) -> Option<&Features> {
+        self.features.as_ref()
     }
 
     /// Time spent on the prompt, and on the tokens.
@@ -195,7 +208,7 @@ impl Generation {
             }
             State::Feed(id) => {
                 let begun = Instant::now();
-                let output = model.feed(cache, &[id], true)?;
+                let output = model.feed(cache, &[id], None, true)?;
                 self.decode += begun.elapsed();
                 self.state = State::Choose(output);
             }
@@ -208,8 +221,12 @@ impl Generation {
         let total = self.prompt.len();
         let end = self.chunk_end(cache.length(), done);
         let begun = Instant::now();
-        let output = model.feed(cache, &self.prompt[done..end], end == total)?;
+        let fed = &self.prompt[done..end];
+        let output = model.feed(cache, fed, self.features.as_ref(), end == total)?;
         self.prefill += begun.elapsed();
+        if let Some(features) = &mut self.features {
+            features.fed += features.places(fed);
+        }
         self.state = if end == total { State::Choose(output) } else { State::Prefill { done: end } };
         Ok(Event::Prefilled { done: end, total })
     }

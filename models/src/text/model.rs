@@ -11,6 +11,8 @@ use crate::runtime::Runtime;
 use crate::sampler::Sampling;
 use crate::tokenizer::Tokenizer;
 
+use super::features::Features;
+
 /// `<|endoftext|>`, which ends a generation whatever the folder says.
 const END_OF_TEXT: u32 = 2;
 
@@ -120,13 +122,23 @@ impl TextModel {
         self.backbone.new_cache()
     }
 
-    /// Feeds `ids` behind what `cache` holds; the logits are left out unless `logits` asks for them.
-    pub(super) fn feed(&mut self, cache: &mut Cache, ids: &[u32], logits: bool) -> Result<Output> {
+    /// Feeds `ids` behind what `cache` holds, with `features` in the places of their placeholders; the logits are left
+    /// out unless `logits` asks for them.
+    pub(super) fn feed(
+        &mut self,
+        cache: &mut Cache,
+        ids: &[u32],
+        features: Option<&Features>,
+        logits: bool,
+    ) -> Result<Output> {
         let mut rows = Vec::new();
         let input = match &mut self.embedding {
             None => Input::Ids(ids),
             Some(embedding) => {
-                embedding.append(ids, &mut rows)?;
+                match features {
+                    Some(features) => features.embed(ids, embedding, &mut rows)?,
+                    None => embedding.append(ids, &mut rows)?,
+                }
                 Input::Embeddings(&rows)
             }
         };

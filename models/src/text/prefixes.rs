@@ -5,6 +5,7 @@
 
 use crate::error::Result;
 
+use super::Prompt;
 use super::model::TextModel;
 use super::session::TextSession;
 
@@ -43,10 +44,10 @@ impl Prefixes {
     ///
     /// # Errors
     /// When memory is refused.
-    pub fn session(&mut self, model: &mut TextModel, prompt: &[u32]) -> Result<TextSession> {
+    pub fn session(&mut self, model: &mut TextModel, prompt: &(impl Prompt + ?Sized)) -> Result<TextSession> {
         let useful = self.kept.iter().map(|session| session.useful_for(prompt)).enumerate();
         let best = useful.max_by_key(|(_, useful)| *useful).filter(|(_, useful)| *useful > 0);
-        self.counts.positions += prompt.len() as u64;
+        self.counts.positions += prompt.ids().len() as u64;
         let Some((index, useful)) = best else {
             self.counts.misses += 1;
             return TextSession::new(model);

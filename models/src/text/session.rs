@@ -3,17 +3,21 @@
 use crate::backbone::{Cache, Snapshot};
 use crate::error::Result;
 
+use super::Prompt;
 use super::generation::{Event, Generation, GenerationOptions};
 use super::model::TextModel;
 
 /// Points to go back to in one session. A snapshot of a 1.2B model is a quarter of a megabyte.
 const MOST_POINTS: usize = 16;
 
-/// A cache with the ids that were fed to it.
+/// A cache, and what was fed to it.
 #[derive(Debug)]
 pub struct TextSession {
     cache: Cache,
-    fed: Vec<u32>,
+    /// The mark of each position.
+    fed: Vec<u64>,
+    /// The marks of all of the last prompt.
+    prompt: Vec<u64>,
     /// Where the cache can go back to, the shortest first: the ends of the prefill's chunks, which are ends of messages
     /// where the prompt allows it, and the ends of prompts.
     points: Vec<Snapshot>,
@@ -26,7 +30,7 @@ impl TextSession {
     /// # Errors
     /// When memory is refused.
     pub fn new(model: &TextModel) -> Result<Self> {
-        Ok(Self { cache: model.new_cache()?, fed: Vec::new(), points: Vec::new(), reused: 0 })
+        Ok(Self { cache: model.new_cache()?, fed: Vec::new(), prompt: Vec::new(), points: Vec::new(), reused: 0 })
     }
 
     /// Positions of the last prompt that did not have to be computed again.
@@ -41,18 +45,19 @@ impl TextSession {
         self.cache.bytes() + self.points.iter().map(Snapshot::bytes).sum::<usize>()
     }
 
-    /// The ids that it has read.
+    /// The marks of what it has read.
     #[must_use]
-    pub fn fed(&self) -> &[u32] {
+    pub fn fed(&self) -> &[u64] {
         &self.fed
     }
 
     /// How many of `prompt`'s first positions need not be computed again.
     #[must_use]
-    pub fn useful_for(&self, prompt: &[u32]) -> usize {
-        let shared = self.fed.iter().zip(prompt).take_while(|(fed, wanted)| fed == wanted).count();
+    pub fn useful_for(&self, prompt: &(impl Prompt + ?Sized)) -> usize {
+        let length = prompt.ids().len();
+        let shared = (0..length).zip(&self.fed).take_while(|(at, fed)| **fed == prompt.mark(*at)).count();
         // The last position is computed again in any case: its logits are what the reply begins with.
-        let usable = shared.min(prompt.len().saturating_sub(1));
+        let usable = shared.min(length.saturating_sub(1));
         if usable == self.fed.len() { usable } else { self.point(usable).map_or(0, Snapshot::length) }
     }
 
@@ -69,6 +74,7 @@ impl TextSession {
         Ok(Self {
             cache: model.backbone().fork(&self.cache, &end)?,
             fed: self.fed[..length].to_vec(),
+            prompt: Vec::new(),
             points: self.points.iter().filter(|point| point.length() <= length).cloned().collect(),
             reused: 0,
         })
@@ -79,7 +85,12 @@ impl TextSession {
     ///
     /// # Errors
     /// Those of [`Generation::new`]; the session is then at the point that the prompt shares with it.
-    pub fn begin(&mut self, model: &mut TextModel, prompt: &[u32], options: GenerationOptions) -> Result<Generation> {
+    pub fn begin(
+        &mut self,
+        model: &mut TextModel,
+        prompt: &(impl Prompt + ?Sized),
+        options: GenerationOptions,
+    ) -> Result<Generation> {
         let useful = self.useful_for(prompt);
         if useful < self.fed.len() {
             self.points.retain(|point| point.length() <= useful);
@@ -90,7 +101,8 @@ impl TextSession {
             self.fed.truncate(useful);
         }
         self.reused = useful;
-        Generation::new(model, &self.cache, prompt[useful..].to_vec(), options)
+        self.prompt = (0..prompt.ids().len()).map(|at| prompt.mark(at)).collect();
+        Generation::new(model, &self.cache, prompt.ids()[useful..].to_vec(), options)
     }
 
     /// Does one step of `generation`, which [`Self::begin`] made.
@@ -104,7 +116,10 @@ impl TextSession {
         allowed: impl Fn(u32) -> bool,
     ) -> Result<Event> {
         let event = generation.step(model, &mut self.cache, allowed)?;
-        self.fed.extend_from_slice(generation.fed_after(self.fed.len() - self.reused));
+        for id in generation.fed_after(self.fed.len() - self.reused) {
+            let mark = self.prompt.get(self.fed.len()).copied().unwrap_or(u64::from(*id));
+            self.fed.push(mark);
+        }
         if let Event::Prefilled { .. } = event {
             if self.points.len() >= MOST_POINTS {
                 // The first is what conversations share, and the last is what this one goes back to.

@@ -55,8 +55,11 @@ def raw_tables(folder: Path, shape: Shape, model) -> None:
 
 def embeddings_int8(shape: Shape, model) -> onnx.ModelProto:
     """`embeddings` with an 8-bit table, as generation C folders have it beside an int4 decoder."""
-    graph = embeddings(shape, model)
-    table = model.lfm.embed_tokens.weight.detach().numpy()
+    return int8_table(embeddings(shape, model), model.lfm.embed_tokens.weight.detach().numpy())
+
+
+def int8_table(graph: onnx.ModelProto, table: np.ndarray) -> onnx.ModelProto:
+    graph = onnx.ModelProto.FromString(graph.SerializeToString())
     blocks = table.reshape(len(table), -1, BLOCK)
     scales = np.maximum(np.abs(blocks).max(-1) / 127, 1e-8).astype(np.float32)
     values = (np.clip(np.rint(blocks / scales[..., None]), -127, 127) + 128).astype(np.uint8).reshape(table.shape)

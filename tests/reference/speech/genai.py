@@ -24,7 +24,9 @@ def checkpoint_folder(folder: Path, shape: Shape, model) -> None:
     save_file(backbone, str(folder / "model.safetensors"))
 
 
-def built_decoder(checkpoint: Path, precision: str, scratch: Path) -> tuple[onnx.ModelProto, dict]:
+def built_decoder(
+    checkpoint: Path, precision: str, scratch: Path, *, hidden_states: bool = True
+) -> tuple[onnx.ModelProto, dict]:
     out = scratch / precision
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", checkpoint, "-o", out, "-p", precision]
     command += [
@@ -34,7 +36,7 @@ def built_decoder(checkpoint: Path, precision: str, scratch: Path) -> tuple[onnx
         scratch / "cache",
         "--extra_options",
         "exclude_embeds=true",
-        "include_hidden_states=true",
+        *(["include_hidden_states=true"] if hidden_states else []),
     ]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:

@@ -6,11 +6,15 @@
 mod colbert;
 mod speech;
 mod text;
+mod vision;
 
 use std::path::PathBuf;
 
+use eddy_models::chat::Conversation;
+
 use super::Outcome;
 use super::dump::{self, Dump};
+use super::images::{LookArguments, asked_about};
 use super::model::LoadArguments;
 
 /// What the pass does.
@@ -26,6 +30,8 @@ enum Task {
     Text,
     /// The same, for a mixture of experts.
     Moe,
+    /// Images and a prompt to its continuation.
+    Vision,
     /// A query or a document to its vectors.
     Colbert,
 }
@@ -48,10 +54,15 @@ pub struct Arguments {
     /// Instructions, instead of the published ones of a speech task.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// What a user says, for text and moe.
+    /// Image file, for vision; may be given several times.
+    #[arg(long, value_name = "FILE", num_args = 1.., required_if_eq("task", "vision"))]
+    image: Vec<PathBuf>,
+    #[command(flatten)]
+    looking: LookArguments,
+    /// What a user says, for text, moe and vision.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["messages", "input_ids"])]
     prompt: Option<String>,
-    /// Conversation as {"messages": […], "tools": […]}, for text and moe.
+    /// Conversation as {"messages": […], "tools": […]}, for text, moe and vision.
     #[arg(long, value_name = "FILE.json", conflicts_with = "input_ids")]
     messages: Option<PathBuf>,
     /// Token ids that are used as they are, for text and moe.
@@ -85,6 +96,23 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.task {
         Task::Speech | Task::Transcribe | Task::Speak => speech::run(&arguments, dump.as_ref()),
         Task::Text | Task::Moe => text::run(&arguments, dump.as_ref()),
+        Task::Vision => vision::run(&arguments, dump.as_ref()),
         Task::Colbert => colbert::run(&arguments, dump.as_ref()),
+    }
+}
+
+impl Arguments {
+    /// What `--messages` or `--prompt` asks, the latter about all images.
+    fn conversation(&self) -> anyhow::Result<Conversation> {
+        match (&self.messages, &self.prompt) {
+            (Some(file), _) => {
+                let text = std::fs::read_to_string(file)
+                    .map_err(|error| anyhow::anyhow!("{}: cannot be read: {error}", file.display()))?;
+                Conversation::read(&text).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))
+            }
+            (None, Some(words)) => Ok(asked_about(self.image.len(), words)),
+            (None, None) if self.task == Task::Vision => anyhow::bail!("nothing to ask; give --prompt or --messages"),
+            (None, None) => anyhow::bail!("nothing to ask; give --prompt, --messages or --input-ids"),
+        }
     }
 }

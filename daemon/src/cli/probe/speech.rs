@@ -99,7 +99,9 @@ fn prompt(
     let (mode, usual) = match arguments.task {
         Task::Speech => (Mode::Interleaved, CONVERSE.to_owned()),
         Task::Transcribe => (Mode::Sequential, TRANSCRIBE.to_owned()),
-        Task::Speak | Task::Text | Task::Moe | Task::Colbert => (Mode::Sequential, read_aloud(SpeakerVoice::UkFemale)),
+        Task::Speak | Task::Text | Task::Moe | Task::Vision | Task::Colbert => {
+            (Mode::Sequential, read_aloud(SpeakerVoice::UkFemale))
+        }
     };
     let open = Prompt::instructed(arguments.system.as_deref().unwrap_or(&usual));
     let asked = match (&arguments.wav, &arguments.text) {

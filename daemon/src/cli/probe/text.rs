@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use eddy_models::Error;
-use eddy_models::chat::{ChatTemplate, Conversation};
+use eddy_models::chat::ChatTemplate;
 use eddy_models::folder::Family;
 use eddy_models::text::{Event, Generation, GenerationOptions, TextModel};
 use serde_json::{Map, Value, json};
@@ -89,15 +89,7 @@ fn prompt(arguments: &Arguments, model: &mut TextModel) -> anyhow::Result<(Optio
     if let Some(ids) = &arguments.input_ids {
         return Ok((None, ids.clone()));
     }
-    let conversation = match (&arguments.messages, &arguments.prompt) {
-        (Some(file), _) => {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| anyhow::anyhow!("{}: cannot be read: {error}", file.display()))?;
-            Conversation::read(&text).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?
-        }
-        (None, Some(words)) => Conversation::question(words),
-        (None, None) => anyhow::bail!("nothing to ask; give --prompt, --messages or --input-ids"),
-    };
+    let conversation = arguments.conversation()?;
     let template = ChatTemplate::load(&arguments.folder)?;
     let text = template.render(&conversation, &jiff::Zoned::now())?;
     let ids = model.tokenizer().encode(&text)?;

@@ -1,0 +1,172 @@
+//! Image files to pixels. Promises that nothing is decoded, and nothing of the image's size allocated, before the file's
+//! own head has been held against the limits.
+
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+
+use crate::error::{Error, Result};
+use crate::runtime::one_line;
+
+/// What an image may be at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Pixels of the image.
+    pub pixels: u64,
+}
+
+impl Default for Limits {
+    /// 64 MiB and 64 million pixels, a little more than cameras give by default.
+    fn default() -> Self {
+        Self { bytes: 64 << 20, pixels: 64_000_000 }
+    }
+}
+
+/// Bytes that a decoder may take for one pixel: four channels of 16 bits, and as much again for what it works with.
+const BYTES_PER_PIXEL: u64 = 16;
+/// Further bytes that a decoder may take, for tables and lines.
+const DECODER_BYTES: u64 = 16 << 20;
+const SEND_ANOTHER: &str = "save it again as PNG or JPEG";
+const MAKE_SMALLER: &str = "make it smaller";
+
+/// A decoded image: RGB, 8 bits a channel, row by row, the way up that it is meant to be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    width: usize,
+    height: usize,
+    rgb: Vec<u8>,
+}
+
+impl Picture {
+    /// An image from its pixels, `[height, width, 3]`.
+    ///
+    /// # Errors
+    /// [`Error::Unseeable`] when the bytes are not that many, or none.
+    pub fn from_rgb(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self> {
+        let wanted = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3));
+        match wanted == Some(rgb.len()) && !rgb.is_empty() {
+            true => Ok(Self { width, height, rgb }),
+            false => Err(unseeable(
+                format!("{} bytes are no image of {width} by {height} pixels", rgb.len()),
+                "give its size in pixels",
+            )),
+        }
+    }
+
+    /// Reads and decodes the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and those of [`Self::decode`] with the path in front.
+    pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
+        let remedy = "check that the file exists and may be read";
+        let metadata = std::fs::metadata(path).map_err(Error::io(path, remedy))?;
+        let named = |error: Error| match error {
+            Error::Unseeable { reason, remedy } => unseeable(format!("{}: {reason}", path.display()), remedy),
+            other => other,
+        };
+        // Looked at before it is opened: opening a pipe waits for a writer.
+        if !metadata.is_file() {
+            return Err(named(unseeable("it is no plain file".into(), remedy)));
+        }
+        let file = File::open(path).map_err(Error::io(path, remedy))?;
+        let mut bytes = Vec::new();
+        // One more than allowed, so that a file that has grown since is noticed.
+        file.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::io(path, remedy))?;
+        Self::decode(&bytes, limits).map_err(named)
+    }
+
+    /// Decodes a PNG, JPEG, WebP or GIF file, of the last the first frame, and turns it as its EXIF orientation says.
+    /// Transparency is dropped, as transformers' `load_image` does.
+    ///
+    /// # Errors
+    /// [`Error::Unseeable`] for another format, a damaged file, or one beyond `limits`.
+    pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Self> {
+        if bytes.len() as u64 > limits.bytes {
+            return Err(unseeable(format!("more than {} bytes are too many for an image", limits.bytes), MAKE_SMALLER));
+        }
+        let damaged =
+            |error: &dyn std::fmt::Display| unseeable(format!("damaged image ({})", told(error)), SEND_ANOTHER);
+        let format = format_of(bytes)?;
+        if format == ImageFormat::Jpeg && is_cut_off(bytes) {
+            return Err(unseeable("damaged image (cut off)".into(), SEND_ANOTHER));
+        }
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        let mut bounds = image::Limits::no_limits();
+        bounds.max_alloc = Some(limits.pixels.saturating_mul(BYTES_PER_PIXEL).saturating_add(DECODER_BYTES));
+        reader.limits(bounds);
+        let mut decoder = reader.into_decoder().map_err(|error| damaged(&error))?;
+        let (width, height) = decoder.dimensions();
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels == 0 {
+            return Err(unseeable("it has no pixels".into(), SEND_ANOTHER));
+        }
+        if pixels > limits.pixels {
+            return Err(unseeable(
+                format!("{width} by {height} pixels are more than the {} that are allowed", limits.pixels),
+                MAKE_SMALLER,
+            ));
+        }
+        // An image whose EXIF part is damaged is shown as it lies, as viewers do.
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let mut image = DynamicImage::from_decoder(decoder).map_err(|error| damaged(&error))?;
+        image.apply_orientation(orientation);
+        let rgb = image.into_rgb8();
+        let (width, height) = (rgb.width() as usize, rgb.height() as usize);
+        Self::from_rgb(width, height, rgb.into_raw())
+    }
+
+    /// Width in pixels.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height in pixels.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// The pixels, `[height, width, 3]`.
+    #[must_use]
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+}
+
+/// The format by the file's first bytes; names are not believed.
+fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
+    match image::guess_format(bytes) {
+        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif)) => Ok(format),
+        _ => Err(unseeable("it is no PNG, JPEG, WebP or GIF file".into(), SEND_ANOTHER)),
+    }
+}
+
+/// Whether a JPEG ends before its end marker: its decoder would fill the rest with grey and say nothing.
+fn is_cut_off(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xda;
+    const END: [u8; 2] = [0xff, 0xd9];
+    // Segments are skipped by their length: a thumbnail in one of them has an end marker of its own.
+    let mut at = 2;
+    while let Some([0xff, marker, high, low]) = bytes.get(at..at + 4)
+        && *marker != START_OF_SCAN
+    {
+        // Markers may have any number of fill bytes in front.
+        at += if *marker == 0xff { 1 } else { 2 + usize::from(u16::from_be_bytes([*high, *low])) };
+    }
+    !bytes.get(at..).is_some_and(|rest| rest.windows(2).any(|pair| pair == END))
+}
+
+/// The first of a decoder's words, in one line: some repeat bytes of the file at length.
+fn told(error: &dyn std::fmt::Display) -> String {
+    one_line(&error.to_string()).chars().take(120).collect()
+}
+
+pub(super) fn unseeable(reason: String, remedy: &'static str) -> Error {
+    Error::Unseeable { reason, remedy }
+}
