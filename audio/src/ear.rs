@@ -87,6 +87,11 @@ impl Ear {
         Ok(())
     }
 
+    /// Ends here and gives the loudspeaker's reference back, for the next microphone.
+    pub fn into_reference(self) -> Option<Reference> {
+        self.loudspeaker.map(|loudspeaker| loudspeaker.reference)
+    }
+
     /// Waits for the next frame and cleans it into `clean`.
     pub fn next(&mut self, clean: &mut [f32; FRAME], timeout: Duration) -> Heard {
         while self.waiting.len() < FRAME {

@@ -10,3 +10,6 @@ pub mod compare;
 pub mod eddy;
 pub mod fixtures;
 pub mod npy;
+pub mod room;
+#[path = "../../audio/tests/common/server.rs"]
+pub mod server;

@@ -2,17 +2,23 @@
 
 mod delivery;
 mod feed;
+mod line;
+mod live;
 mod loader;
 mod memory;
 mod options;
 mod speech;
+mod writing;
 
-pub use delivery::{Delivery, Pipe, Words};
+pub use delivery::{Delivery, Pipe, Sound, Words};
 pub use feed::{Feed, News};
+pub use line::{RATE, SoundLine};
+pub use live::{Audience, HEARD_RATE, LiveJob, LiveWork, Told, TurnEnd, Utterance, Wish};
 pub use loader::{Model, OnnxLoader, SpeechModel};
 pub use memory::{Hold, Memory};
 pub use options::{Drawn, reply_options};
 pub use speech::{Input, SpeechJob, SpeechWork};
+pub use writing::WritingJob;
 
 use eddy_ipc::Error;
 
