@@ -4,18 +4,18 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use eddy_audio::wav::read_wav;
 use eddy_config::Sources;
 use eddy_models::RuntimeOptions;
-use eddy_models::folder::Wanted;
+use eddy_models::folder::{Precision, Wanted};
 use eddyd::engine::{Engine, EngineOptions, catalog};
 use eddyd::jobs::{Audience, Model, OnnxLoader, Told, TurnEnd};
 use eddyd::voice::{Change, Parts, State, Voice};
 
-use crate::fixtures::{fixture, runtime_folder};
+use crate::fixtures::{composed, fixture, runtime_folder};
 
 /// The rate of the room.
 pub const ROOM: u32 = 48_000;
@@ -42,13 +42,13 @@ pub struct Witness(Mutex<Diary>);
 
 impl Witness {
     pub fn read<T>(&self, look: impl FnOnce(&Diary) -> T) -> T {
-        look(&self.0.lock().unwrap())
+        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Audience for Witness {
     fn tell(&self, told: Told<'_>) {
-        let mut diary = self.0.lock().unwrap();
+        let mut diary = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match told {
             Told::Transcript(text) => diary.transcript.push_str(text),
             Told::Text(text) => diary.text.push_str(text),
@@ -72,6 +72,7 @@ pub struct Living {
     pub voice: Voice,
     pub witness: Arc<Witness>,
     pub engine: Engine<Model>,
+    _folder: tempfile::TempDir,
 }
 
 impl Living {
@@ -81,19 +82,25 @@ impl Living {
         let config = Arc::new(sources.load().unwrap_or_else(|error| panic!("{error}")).config);
         let runtime = RuntimeOptions { cache: Some(runtime_folder()), threads: Some(2), ..RuntimeOptions::default() };
         let loader = Arc::new(OnnxLoader { runtime: runtime.clone() });
-        let folder = if Path::new(model).is_absolute() { model.into() } else { fixture(model) };
-        let folders = catalog::scan(&[folder], Wanted::Auto);
+        // The random model ends its answers at random; this variant of it never does, and then what is set decides.
+        let composed = composed("speech-a", Some("speech-a-talkative"));
+        let (folder, wanted) = match model {
+            "talkative" => (composed.path().to_path_buf(), Wanted::Exactly(Precision::Fp32)),
+            folder if Path::new(folder).is_absolute() => (folder.into(), Wanted::Auto),
+            name => (fixture(name), Wanted::Auto),
+        };
+        let folders = catalog::scan(&[folder], wanted);
         let engine = Engine::start(loader, folders, EngineOptions::default(), || {}).unwrap();
         let witness = Arc::new(Witness::default());
         let states = Arc::clone(&witness);
         let observer = Box::new(move |change: &Change| {
             let entry = (Instant::now(), change.now.state, change.now.reason.clone());
-            states.0.lock().unwrap().states.push(entry);
+            states.0.lock().unwrap_or_else(PoisonError::into_inner).states.push(entry);
         });
         let audience: Arc<dyn Audience> = Arc::clone(&witness) as _;
         let parts = Parts { engine: engine.clone(), runtime, config, muted: false, audience: Some(audience), observer };
         let voice = Voice::start(parts).unwrap();
-        Self { voice, witness, engine }
+        Self { voice, witness, engine, _folder: composed }
     }
 
     pub fn state(&self) -> State {
@@ -123,4 +130,42 @@ fn synthesise(text: &str) -> Vec<f32> {
     let clip = read_wav(&file, Duration::from_secs(60)).unwrap().at_rate(ROOM).unwrap();
     let peak = clip.samples.iter().fold(1e-9f32, |peak, sample| peak.max(sample.abs()));
     clip.samples.iter().map(|sample| sample * 0.5 / peak).collect()
+}
+
+/// Something that is no speech, at the room's rate, peak 0.5: a cough (a burst of breath and a shorter one) or a door (a
+/// low thump that rings). Each `number` is another one.
+pub fn noise(kind: &str, number: u64) -> Vec<f32> {
+    let mut seed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    let spread = 1.0 + 0.2 * random();
+    let rate = ROOM as f32;
+    let mut out = vec![0.0; (0.5 * rate) as usize];
+    match kind {
+        "cough" => {
+            let mut low = 0.0;
+            for (begin, length, level) in [(0.0, 0.09 * spread, 1.0), (0.2 * spread, 0.12, 0.5)] {
+                for n in 0..(length * rate) as usize {
+                    let along = n as f32 / (length * rate);
+                    low += 0.35 * (random() - low);
+                    out[(begin * rate) as usize + n] += level * low * (1.0 - along) * (along * 40.0).min(1.0);
+                }
+            }
+        }
+        "door" => {
+            for (n, sample) in out.iter_mut().enumerate() {
+                let time = n as f32 / rate;
+                let thump = (std::f32::consts::TAU * 70.0 * spread * time).sin() * (-18.0 * time).exp();
+                *sample = thump + 0.5 * random() * (-90.0 * time).exp();
+            }
+        }
+        other => panic!("no noise {other}"),
+    }
+    let peak = out.iter().fold(1e-9f32, |peak, sample| peak.max(sample.abs()));
+    out.iter_mut().for_each(|sample| *sample *= 0.5 / peak);
+    out
 }

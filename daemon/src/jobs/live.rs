@@ -464,7 +464,10 @@ impl LiveJob {
             Stage::Waiting | Stage::Over => return end,
             Stage::Reading { base, .. } | Stage::Listening { base, .. } => (base, None),
             Stage::Answering(answering) => {
-                let Answering { base, turn, said, marks, complete, .. } = *answering;
+                let Answering { base, turn, said, marks, complete, untold, .. } = *answering;
+                if matches!(wish, Wish::Cut | Wish::Keep) {
+                    self.tell(&untold);
+                }
                 (base, Some((turn, said, marks, complete)))
             }
         };

@@ -50,7 +50,7 @@ const REST: f32 = 0.1;
 /// Below this nobody speaks (RMS of -60 dB of full scale, as power).
 const FAINT: f32 = 1e-6;
 /// Quiet after which a suspicion is dropped.
-const QUIET: Duration = Duration::from_millis(128);
+const QUIET: Duration = Duration::from_millis(192);
 /// The longest that playback is held without an answer: murmurs between the thresholds must not hold it for ever.
 const LONGEST: Duration = Duration::from_millis(2_000);
 
@@ -141,7 +141,7 @@ mod tests {
     fn a_cough_is_denied_soon_after_it() {
         let mut detector = detector();
         assert_eq!(feed(&mut detector, VOICE, 4), [(1, Verdict::Suspected)]);
-        assert_eq!(feed(&mut detector, QUIETNESS, 10), [(4, Verdict::Denied)]);
+        assert_eq!(feed(&mut detector, QUIETNESS, 10), [(6, Verdict::Denied)]);
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
         // Nor does it confirm what something else has begun.
         feed(&mut detector, VOICE, 1);
         assert_eq!(feed(&mut detector, ECHO, 20), []);
-        assert_eq!(feed(&mut detector, QUIETNESS, 10), [(4, Verdict::Denied)]);
+        assert_eq!(feed(&mut detector, QUIETNESS, 10), [(6, Verdict::Denied)]);
     }
 
     #[test]

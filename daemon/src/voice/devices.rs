@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use eddy_audio::Result;
+use crossbeam_channel::{Receiver, TryRecvError};
 use eddy_audio::capture::Capture;
 use eddy_audio::device::{Backend, Choice, Device, Direction, choose};
 use eddy_audio::playback::{Playback, Reference};
 use eddy_audio::watch::{Event, Watch};
+use eddy_audio::{Error, Result};
 use eddy_config::{Audio, AudioHost, Device as AudioDevice};
 
 use crate::jobs::RATE;
@@ -19,7 +20,12 @@ pub struct Devices {
     microphone: Choice,
     loudspeaker: Choice,
     watch: Option<Watch>,
+    microphone_opening: Opening<Capture>,
+    loudspeaker_opening: Opening<(Playback, Reference)>,
 }
+
+/// A device that a thread opens. A server may take seconds to answer, and sound must flow meanwhile.
+type Opening<T> = Option<Receiver<Result<T>>>;
 
 /// What has to be looked at again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,6 +50,8 @@ impl Devices {
             microphone: choice(&audio.capture),
             loudspeaker: choice(&audio.playback),
             watch: None,
+            microphone_opening: None,
+            loudspeaker_opening: None,
         }
     }
 
@@ -60,7 +68,7 @@ impl Devices {
     /// # Errors
     /// When there is none, or no sound server.
     pub fn microphone(&mut self) -> Result<Device> {
-        let backend = self.backend()?;
+        let backend = self.backend();
         choose(backend, Direction::Capture, &self.microphone)
     }
 
@@ -69,24 +77,34 @@ impl Devices {
     /// # Errors
     /// As for [`Self::microphone`].
     pub fn loudspeaker(&mut self) -> Result<Device> {
-        let backend = self.backend()?;
+        let backend = self.backend();
         choose(backend, Direction::Playback, &self.loudspeaker)
     }
 
-    /// Opens the microphone.
-    ///
-    /// # Errors
-    /// Those of the device.
-    pub fn open_microphone(&mut self) -> Result<Capture> {
-        Capture::open(&self.microphone()?)
+    /// Begins to open the microphone, unless that has begun.
+    pub fn open_microphone(&mut self) {
+        let backend = self.backend();
+        let choice = self.microphone.clone();
+        let open = move || Capture::open(&choose(backend, Direction::Capture, &choice)?);
+        self.microphone_opening.get_or_insert_with(|| in_a_thread(open));
     }
 
-    /// Opens the loudspeaker.
-    ///
-    /// # Errors
-    /// Those of the device.
-    pub fn open_loudspeaker(&mut self) -> Result<(Playback, Reference)> {
-        Playback::open(&self.loudspeaker()?, RATE)
+    /// The microphone, once it has been opened, or why it could not be.
+    pub fn opened_microphone(&mut self) -> Option<Result<Capture>> {
+        taken(&mut self.microphone_opening)
+    }
+
+    /// Begins to open the loudspeaker, unless that has begun.
+    pub fn open_loudspeaker(&mut self) {
+        let backend = self.backend();
+        let choice = self.loudspeaker.clone();
+        let open = move || Playback::open(&choose(backend, Direction::Playback, &choice)?, RATE);
+        self.loudspeaker_opening.get_or_insert_with(|| in_a_thread(open));
+    }
+
+    /// The loudspeaker, once it has been opened, or why it could not be.
+    pub fn opened_loudspeaker(&mut self) -> Option<Result<(Playback, Reference)>> {
+        taken(&mut self.loudspeaker_opening)
     }
 
     /// What has happened since the last call.
@@ -107,7 +125,7 @@ impl Devices {
         changed
     }
 
-    fn backend(&mut self) -> Result<Backend> {
+    fn backend(&mut self) -> Backend {
         let backend = match (self.backend, self.host) {
             (Some(Backend::Pulse), _) | (None, AudioHost::PulseAudio) => Backend::Pulse,
             (_, AudioHost::Alsa) => Backend::Alsa,
@@ -118,8 +136,36 @@ impl Devices {
             self.watch = Some(Watch::start());
         }
         self.backend = Some(backend);
-        Ok(backend)
+        backend
     }
+}
+
+fn in_a_thread<T: Send + 'static>(open: impl FnOnce() -> Result<T> + Send + 'static) -> Receiver<Result<T>> {
+    let (done, opening) = crossbeam_channel::bounded(1);
+    let spawned = std::thread::Builder::new().name("open-device".into()).spawn(move || {
+        // Whoever asked may have gone; the device is closed again then.
+        let _ = done.send(open());
+    });
+    if let Err(error) = spawned {
+        return failed(Error::NoSoundServer { why: error.to_string() });
+    }
+    opening
+}
+
+fn failed<T>(error: Error) -> Receiver<Result<T>> {
+    let (done, opening) = crossbeam_channel::bounded(1);
+    let _ = done.send(Err(error));
+    opening
+}
+
+fn taken<T>(opening: &mut Opening<T>) -> Option<Result<T>> {
+    let taken = match opening.as_ref()?.try_recv() {
+        Ok(opened) => opened,
+        Err(TryRecvError::Empty) => return None,
+        Err(TryRecvError::Disconnected) => Err(Error::NoSoundServer { why: "opening it failed".into() }),
+    };
+    *opening = None;
+    Some(taken)
 }
 
 fn choice(device: &AudioDevice) -> Choice {

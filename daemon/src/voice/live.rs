@@ -1,7 +1,8 @@
 //! The loop: the microphone's frames in, the loudspeaker's sound out, the states in between.
 //!
 //! Owns the thread, the streams and the order of things. It waits for the next frame while the microphone is open, and for
-//! orders while it is not; nothing that it calls takes longer than the opening of a device.
+//! orders while it is not; nothing that it calls takes long: devices are opened, and turns judged, on
+//! threads of their own.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use eddy_audio::realtime::{Failure, Trouble};
 use eddy_config::{Config, MicrophoneMode};
 use eddy_ipc::Error;
 use eddy_models::{Runtime, RuntimeOptions};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::barge_in::{self, BargeIn, Chunk, Threshold};
 use super::devices::Devices;
@@ -49,6 +50,9 @@ struct Hearing {
     listener: Listener,
     judge: Judge,
 }
+
+/// Somebody who asked to be listened to, and waits for the microphone.
+type Waiting = (Option<Arc<dyn Audience>>, oneshot::Sender<eddy_ipc::Result<()>>);
 
 pub(super) struct Live {
     runtime: RuntimeOptions,
@@ -91,6 +95,8 @@ pub(super) struct Live {
     asked_by: Option<Arc<dyn Audience>>,
     audience: Option<Arc<dyn Audience>>,
     lines: VecDeque<Arc<SoundLine>>,
+    /// Those who wait for the microphone to open.
+    listeners: Vec<Waiting>,
 }
 
 impl Live {
@@ -150,6 +156,7 @@ impl Live {
             asked_by: None,
             audience,
             lines: VecDeque::new(),
+            listeners: Vec::new(),
             config,
         };
         (live, statuses)
@@ -187,7 +194,11 @@ impl Live {
     fn patience(&self) -> Duration {
         if self.player.is_busy() || !self.lines.is_empty() {
             FEED
-        } else if self.exchange.is_some() || self.state == State::Unavailable || self.player.playback().is_some() {
+        } else if self.exchange.is_some()
+            || self.wants_microphone()
+            || self.state == State::Unavailable
+            || self.player.playback().is_some()
+        {
             TICK
         } else {
             RETRY
@@ -221,9 +232,15 @@ impl Live {
                 done.map(|done| done.send(()));
             }
             Order::Listen(audience, done) => {
-                let answer = self.listen(audience);
-                self.publish(true);
-                let _ = done.send(answer);
+                match self.may_listen() {
+                    Ok(()) => self.listeners.push((audience, done)),
+                    Err(error) => drop(done.send(Err(error))),
+                }
+                if self.ear.is_some() {
+                    self.answer_listeners(Ok(()));
+                } else {
+                    self.retry_at = Instant::now();
+                }
             }
             Order::StopListening => {
                 let spoken = self.exchange.as_ref().is_some_and(|exchange| exchange.spoken);
@@ -260,7 +277,8 @@ impl Live {
         true
     }
 
-    fn listen(&mut self, audience: Option<Arc<dyn Audience>>) -> eddy_ipc::Result<()> {
+    /// Whether there may be listening at all.
+    fn may_listen(&self) -> eddy_ipc::Result<()> {
         if self.muted {
             return Err(Error::muted());
         }
@@ -268,17 +286,15 @@ impl Live {
             return Err(Error::unavailable("the microphone", reason));
         }
         self.exchanges.model(&self.config)?;
-        if self.ear.is_none() {
-            self.open_loudspeaker_first();
-            self.open_microphone();
-            if self.ear.is_none() {
-                return Err(Error::Unavailable(self.reason.clone()));
-            }
-        }
+        Ok(())
+    }
+
+    /// Begins the turn of somebody who asked to be listened to, now that the microphone is open.
+    fn summon(&mut self, audience: Option<Arc<dyn Audience>>) {
         if let (State::Listening | State::Endpointing, Some(exchange)) = (self.state, &mut self.exchange) {
             // Somebody speaks already; who asks now hears of it.
             exchange.audience = exchange.audience.take().or(audience);
-            return Ok(());
+            return;
         }
         self.begin_at = self.heard_so_far();
         self.joined.clear();
@@ -289,7 +305,20 @@ impl Live {
         if let Some(exchange) = &mut self.exchange {
             exchange.give_up = Some(give_up);
         }
-        Ok(())
+    }
+
+    /// Answers those who wait for the microphone.
+    fn answer_listeners(&mut self, opened: Result<(), &str>) {
+        for (audience, done) in std::mem::take(&mut self.listeners) {
+            let answer = match opened {
+                Ok(()) => {
+                    self.summon(audience);
+                    Ok(())
+                }
+                Err(reason) => Err(Error::unavailable("the microphone", reason)),
+            };
+            let _ = done.send(answer);
+        }
     }
 
     /// Why there can be no listening at all, whatever the devices.
@@ -316,6 +345,10 @@ impl Live {
             }
             let old = std::mem::replace(&mut self.state, next);
             if old != next {
+                if matches!(next, State::Idle | State::Muted | State::Unavailable) {
+                    // What was a turn is none any longer.
+                    self.detector.reset();
+                }
                 tracing::debug!(?old, new = ?next, ?event, reason, "voice");
                 self.reason.clone_from(&reason);
                 self.publish(true);
@@ -425,13 +458,10 @@ impl Live {
             Heard::Frame => {}
             Heard::Nothing => return,
             Heard::Lost(trouble) => {
-                let name = ear.capture().device().description.clone();
+                tracing::info!(device = ear.capture().device().name, "the microphone {}", told(trouble));
                 self.close_microphone();
-                // One that can be opened again at once was not lost.
-                self.open_microphone();
-                if self.ear.is_none() && self.state != State::Unavailable {
-                    self.lose(&format!("the microphone {name} {}", told(trouble)));
-                }
+                // One that can be opened again was not lost.
+                self.devices.open_microphone();
                 return;
             }
         }
@@ -623,7 +653,9 @@ impl Live {
 
     fn wants_microphone(&self) -> bool {
         let in_turn = matches!(self.state, State::Listening | State::Endpointing);
-        !self.muted && self.forbidden().is_none() && (in_turn || self.config.voice.mode == MicrophoneMode::Open)
+        !self.muted
+            && self.forbidden().is_none()
+            && (in_turn || !self.listeners.is_empty() || self.config.voice.mode == MicrophoneMode::Open)
     }
 
     fn wants_loudspeaker(&self) -> bool {
@@ -646,9 +678,10 @@ impl Live {
         if !self.wants_microphone() && self.ear.is_some() {
             self.close_microphone();
         }
+        self.take_opened();
         let due = Instant::now() >= self.retry_at;
         match (self.wants_loudspeaker(), self.player.playback().is_some()) {
-            (true, false) if due => self.open_loudspeaker(),
+            (true, false) if due => self.devices.open_loudspeaker(),
             (false, true) => {
                 self.player.set_playback(None);
                 self.reference = None;
@@ -659,7 +692,10 @@ impl Live {
             return;
         }
         if self.wants_microphone() && self.ear.is_none() {
-            self.open_microphone();
+            match self.prepare_hearing() {
+                Ok(()) => self.devices.open_microphone(),
+                Err(reason) => self.lose(&reason),
+            }
         } else if self.state == State::Unavailable && self.ear.is_none() && self.forbidden().is_none() {
             // Nobody needs it now; it is enough to know that it is there.
             match self.devices.microphone() {
@@ -669,15 +705,11 @@ impl Live {
         }
     }
 
-    fn open_loudspeaker_first(&mut self) {
-        if self.player.playback().is_none() {
-            self.open_loudspeaker();
-        }
-    }
-
-    fn open_loudspeaker(&mut self) {
-        match self.devices.open_loudspeaker() {
-            Ok((playback, reference)) => {
+    /// Takes the devices that have been opened meanwhile.
+    fn take_opened(&mut self) {
+        match self.devices.opened_loudspeaker() {
+            None => {}
+            Some(Ok((playback, reference))) => {
                 tracing::info!(device = playback.device().name, "loudspeaker opened");
                 self.player.set_playback(Some(playback));
                 self.soundless = None;
@@ -691,29 +723,20 @@ impl Live {
                     None => self.reference = reference,
                 }
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 tracing::debug!(%error, "no loudspeaker");
                 self.retry_at = Instant::now() + RETRY;
             }
         }
-    }
-
-    fn close_loudspeaker(&mut self) {
-        self.player.set_playback(None);
-        self.reference = None;
-        if let Some(ear) = &mut self.ear {
-            let _ = ear.set_reference(None);
-        }
-    }
-
-    fn open_microphone(&mut self) {
-        if let Err(reason) = self.prepare_hearing() {
-            return self.lose(&reason);
-        }
-        let opened = self.devices.open_microphone().and_then(|capture| {
-            let name = capture.device().name.clone();
-            Ok((Ear::new(capture, self.reference.take())?, name))
-        });
+        let opened = match self.devices.opened_microphone() {
+            None => return,
+            // Muted or let go meanwhile.
+            Some(_) if !self.wants_microphone() || self.ear.is_some() => return,
+            Some(opened) => opened.and_then(|capture| {
+                let name = capture.device().name.clone();
+                Ok((Ear::new(capture, self.reference.take())?, name))
+            }),
+        };
         match opened {
             Ok((ear, name)) => {
                 tracing::info!(device = name, "microphone opened");
@@ -722,8 +745,17 @@ impl Live {
                     hearing.listener.reset();
                 }
                 self.regain();
+                self.answer_listeners(Ok(()));
             }
             Err(error) => self.lose(&error.to_string()),
+        }
+    }
+
+    fn close_loudspeaker(&mut self) {
+        self.player.set_playback(None);
+        self.reference = None;
+        if let Some(ear) = &mut self.ear {
+            let _ = ear.set_reference(None);
         }
     }
 
@@ -755,6 +787,7 @@ impl Live {
             reason.clone_into(&mut self.reason);
         }
         self.dispatch(Event::CaptureLost, reason);
+        self.answer_listeners(Err(reason));
     }
 
     fn regain(&mut self) {
@@ -775,11 +808,11 @@ impl Live {
         let broken = self.player.playback().is_some_and(|playback| playback.trouble().is_some());
         if broken || changed.loudspeaker_moved {
             self.close_loudspeaker();
-            self.open_loudspeaker();
+            self.devices.open_loudspeaker();
         }
         if changed.microphone_moved && self.ear.is_some() {
             self.close_microphone();
-            self.open_microphone();
+            self.devices.open_microphone();
         }
         if changed.devices {
             self.look_at_devices();
@@ -793,13 +826,13 @@ impl Live {
             && ear.capture().device().name != meant.name
         {
             self.close_microphone();
-            self.open_microphone();
+            self.devices.open_microphone();
         }
         if let (Some(playback), Ok(meant)) = (self.player.playback(), self.devices.loudspeaker())
             && playback.device().name != meant.name
         {
             self.close_loudspeaker();
-            self.open_loudspeaker();
+            self.devices.open_loudspeaker();
         }
     }
 
