@@ -23,12 +23,14 @@ pub struct Paths {
     /// Sockets. Gone after logout where the system has such a place.
     pub runtime: PathBuf,
     home: Option<PathBuf>,
+    shipped: Vec<PathBuf>,
 }
 
 impl Paths {
     /// From this process's environment. An error names the variable to set.
     pub fn from_environment() -> Result<Self, Problem> {
-        Self::resolve(|name| std::env::var_os(name))
+        let shipped = std::env::current_exe().map(|binary| shipped(&binary)).unwrap_or_default();
+        Ok(Self { shipped, ..Self::resolve(|name| std::env::var_os(name))? })
     }
 
     /// From any environment.
@@ -58,7 +60,7 @@ impl Paths {
             .or_else(|| absolute("XDG_RUNTIME_DIR").map(|base| base.join("eddy")))
             // Not the shared temporary folder, where anybody could have made the name first.
             .unwrap_or_else(|| cache.join("run"));
-        Ok(Self { config, state, data, cache, runtime, home })
+        Ok(Self { config, state, data, cache, runtime, home, shipped: Vec::new() })
     }
 
     /// The user's configuration file.
@@ -78,12 +80,28 @@ impl Paths {
                 found.push(path);
             }
         }
+        // Last: what comes with Eddy serves until there is something better.
+        for path in &self.shipped {
+            if !found.contains(path) {
+                found.push(path.clone());
+            }
+        }
         found
+    }
+
+    /// Folders that may hold what comes with Eddy: model folders, and recorded questions.
+    pub fn shipped(&self) -> Vec<PathBuf> {
+        self.shipped.clone()
     }
 
     /// The folder that fetched models go to when the configuration names none.
     pub fn downloads(&self) -> PathBuf {
         self.data.join("models")
+    }
+
+    /// The folder that holds the indexes.
+    pub fn indexes(&self) -> PathBuf {
+        self.state.join("indexes")
     }
 
     /// A path from the configuration with `~/` replaced. Without a home folder it stays as it is, and
@@ -94,6 +112,14 @@ impl Paths {
             _ => path.to_path_buf(),
         }
     }
+}
+
+/// Where what comes with Eddy lies, by where this program lies: beside its prefix, or in the source tree it was built in.
+fn shipped(binary: &Path) -> Vec<PathBuf> {
+    let Some(folder) = binary.parent() else { return Vec::new() };
+    let prefix = folder.parent().map(|prefix| prefix.join("share/eddy/models"));
+    let tree = folder.ancestors().find(|path| path.ends_with("target")).and_then(Path::parent);
+    prefix.into_iter().chain(tree.map(|tree| tree.join("models/embedded"))).filter(|path| path.is_dir()).collect()
 }
 
 #[cfg(test)]

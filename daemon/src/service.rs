@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::access::Access;
 use crate::bus::{Address, Buses, Core, Ended, ReloadOrder, connect, engine_options, reconfigured, serve};
 use crate::engine::{Engine, EngineOptions, catalog};
+use crate::indexes::Shelf;
 use crate::jobs::{Model, OnnxLoader};
 use crate::logs::Logs;
 
@@ -40,6 +41,12 @@ struct Arguments {
     /// Set a value over every file, such as models.idle_unload="never".
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
+}
+
+/// The daemon's command line, for its manual page.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
 }
 
 /// Runs the daemon until it is told to end.
@@ -111,7 +118,8 @@ impl Life {
             connect(address).await.with_context(|| format!("cannot connect to the bus ({address})"))?;
         let only_user = (*address != Address::System).then(|| rustix::process::getuid().as_raw());
         let peers = crate::bus::Peers::new(bus.clone(), only_user);
-        let core = Core::new(engine, access, peers, [assistant, admin], Arc::new(config));
+        let shelf = Shelf::open(self.paths.indexes());
+        let core = Core::new(engine, access, peers, shelf, [assistant, admin], Arc::new(config));
         let (order, mut orders) = mpsc::channel(1);
         let gone = serve(&core, bus, order).await.map_err(|error| match error {
             zbus::Error::NameTaken => anyhow::anyhow!("another eddyd serves this bus already; end it first"),

@@ -3,7 +3,8 @@
 
 use crate::names::interface;
 use crate::options::Key::{
-    self, Greedy, HandleToken, Instructions, MaxTokens, Model, Priority, Seed, Stream, Temperature, TopK, Voice,
+    self, DropOldest, Greedy, HandleToken, Instructions, MaxTokens, Model, Priority, Schema, Seed, Stop, Stream,
+    Temperature, Tools, TopK, Voice,
 };
 
 /// `OpenConversation`.
@@ -11,9 +12,23 @@ pub const OPEN_CONVERSATION: &[Key] = &[HandleToken, Model, Instructions, Seed, 
 /// `Say`.
 pub const SAY: &[Key] = &[HandleToken, Model, Voice, Seed, Greedy, Priority];
 /// `Text1.Generate`.
-pub const GENERATE: &[Key] = &[HandleToken, Model, Seed, Greedy, MaxTokens, Temperature, TopK, Priority, Stream];
+pub const GENERATE: &[Key] = &[
+    HandleToken,
+    Model,
+    Seed,
+    Greedy,
+    MaxTokens,
+    Temperature,
+    TopK,
+    Priority,
+    Stream,
+    Stop,
+    Tools,
+    Schema,
+    DropOldest,
+];
 /// `Vision1.Ask`.
-pub const LOOK: &[Key] = GENERATE;
+pub const LOOK: &[Key] = &[HandleToken, Model, Seed, Greedy, MaxTokens, Temperature, TopK, Priority, Stream];
 /// `Speech1.Transcribe`.
 pub const TRANSCRIBE: &[Key] = &[HandleToken, Model, MaxTokens, Priority, Stream];
 /// `Speech1.Synthesize`.

@@ -14,7 +14,7 @@ mod vectors;
 
 pub use intake::{Patience, look, read_whole};
 pub use lease::{Lease, lease};
-pub use outlet::{Outlet, Stop, s16le, sound_pipe};
+pub use outlet::{Outlet, Stop, outgoing_pipe, s16le};
 pub use sealed::{Sealed, seal};
 pub use vectors::{VectorsHeader, text_vectors, vectors};
 

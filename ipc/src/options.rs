@@ -37,6 +37,14 @@ words! {
         Instructions = "instructions",
         /// Who speaks.
         Voice = "voice",
+        /// Texts that end the answer.
+        Stop = "stop",
+        /// Functions that the model may call, as a JSON list.
+        Tools = "tools",
+        /// A JSON schema that the answer has to fit.
+        Schema = "schema",
+        /// Leave out the oldest turns of a conversation that is too long.
+        DropOldest = "drop_oldest",
     }
 }
 
@@ -96,6 +104,14 @@ pub struct Options {
     pub instructions: Option<String>,
     /// Who speaks.
     pub voice: Option<SpeakerVoice>,
+    /// Texts that end the answer and are no part of it.
+    pub stop: Option<Vec<String>>,
+    /// Functions that the model may call, as a JSON list.
+    pub tools: Option<String>,
+    /// A JSON schema that the answer has to fit.
+    pub schema: Option<String>,
+    /// Leave out the oldest turns of a conversation that is too long.
+    pub drop_oldest: Option<bool>,
 }
 
 impl Options {
@@ -155,6 +171,12 @@ impl Options {
             }
             (Key::Stream, Variant::Fd(fd)) => self.stream = Some(OwnedFd::try_from(fd)?),
             (Key::Instructions, Variant::Str(text)) => self.instructions = Some(text.to_string()),
+            (Key::Tools, Variant::Str(text)) => self.tools = Some(text.to_string()),
+            (Key::Schema, Variant::Str(text)) => self.schema = Some(text.to_string()),
+            (Key::DropOldest, Variant::Bool(drop)) => self.drop_oldest = Some(drop),
+            (Key::Stop, Variant::Array(texts)) if *texts.element_signature() == Signature::Str => {
+                self.stop = Some(Vec::try_from(Variant::Array(texts))?);
+            }
             (key, other) => {
                 return Err(Error::InvalidOption(format!(
                     "the option \"{key}\" has the D-Bus type {}, expected {}",
@@ -180,6 +202,10 @@ impl Options {
             stream,
             instructions,
             voice,
+            stop,
+            tools,
+            schema,
+            drop_oldest,
         } = self;
         let entries = [
             (Key::HandleToken, handle_token.as_ref().map(|token| Variant::from(token.as_str()))),
@@ -193,6 +219,10 @@ impl Options {
             (Key::Stream, stream.as_ref().map(|stream| Variant::Fd(Fd::from(stream)))),
             (Key::Instructions, instructions.as_deref().map(Variant::from)),
             (Key::Voice, voice.map(|voice| Variant::from(voice.as_str()))),
+            (Key::Stop, stop.clone().map(Variant::from)),
+            (Key::Tools, tools.as_deref().map(Variant::from)),
+            (Key::Schema, schema.as_deref().map(Variant::from)),
+            (Key::DropOldest, drop_oldest.map(Variant::from)),
         ];
         entries.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
@@ -203,8 +233,10 @@ impl Key {
     pub const fn signature(self) -> &'static str {
         match self {
             Self::HandleToken | Self::Model | Self::Priority | Self::Instructions | Self::Voice => "s",
+            Self::Tools | Self::Schema => "s",
+            Self::Stop => "as",
             Self::Seed => "t",
-            Self::Greedy => "b",
+            Self::Greedy | Self::DropOldest => "b",
             Self::MaxTokens | Self::TopK => "u",
             Self::Temperature => "d",
             Self::Stream => "h",
@@ -271,6 +303,7 @@ mod tests {
                 ("temperature", 0.5f64.into()),
                 ("priority", "batch".into()),
                 ("voice", "uk-male".into()),
+                ("stop", vec!["END"].into()),
             ],
             Key::ALL,
         )
@@ -279,6 +312,7 @@ mod tests {
         assert_eq!((options.seed, options.greedy, options.max_tokens), (Some(7), Some(true), Some(5)));
         assert_eq!((options.temperature, options.priority), (Some(0.5), Some(Priority::Batch)));
         assert_eq!(options.voice, Some(SpeakerVoice::UkMale));
+        assert_eq!(options.stop, Some(vec!["END".to_owned()]));
         assert!(options.model.is_none() && options.stream.is_none());
     }
 

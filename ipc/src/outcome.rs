@@ -85,6 +85,10 @@ pub struct Outcome {
     pub tokens: Option<u64>,
     /// Samples of audio written, at 24 kHz.
     pub samples: Option<u64>,
+    /// Calls of tools, as a JSON list of objects with `name` and `arguments`.
+    pub tool_calls: Option<String>,
+    /// Messages that were left out because the model's context is too short.
+    pub dropped: Option<u32>,
     /// Documents added.
     pub added: Option<u32>,
     /// The model that was fetched.
@@ -98,7 +102,7 @@ pub struct Outcome {
 impl Outcome {
     /// As it is sent.
     pub fn to_dictionary(&self) -> HashMap<&'static str, Variant<'_>> {
-        let Self { text, finish_reason, tokens, samples, added, model, latency, failure } = self;
+        let Self { text, finish_reason, tokens, samples, tool_calls, dropped, added, model, latency, failure } = self;
         let mut out = HashMap::new();
         if let Some(text) = text {
             out.insert("text", Variant::from(text.as_str()));
@@ -111,6 +115,12 @@ impl Outcome {
         }
         if let Some(samples) = samples {
             out.insert("samples", Variant::from(*samples));
+        }
+        if let Some(calls) = tool_calls {
+            out.insert("tool_calls", Variant::from(calls.as_str()));
+        }
+        if let Some(dropped) = dropped {
+            out.insert("dropped", Variant::from(*dropped));
         }
         if let Some(added) = added {
             out.insert("added", Variant::from(*added));
@@ -140,6 +150,8 @@ impl Outcome {
             finish_reason: take::<String>(&mut given, "finish_reason")?.as_deref().and_then(FinishReason::from_word),
             tokens: take(&mut given, "tokens")?,
             samples: take(&mut given, "samples")?,
+            tool_calls: take(&mut given, "tool_calls")?,
+            dropped: take(&mut given, "dropped")?,
             added: take(&mut given, "added")?,
             model: take(&mut given, "model")?,
             latency: take::<HashMap<String, f64>>(&mut given, "latency")?.unwrap_or_default().into_iter().collect(),
@@ -208,6 +220,8 @@ mod tests {
             finish_reason: Some(FinishReason::Length),
             tokens: Some(3),
             samples: Some(1_920),
+            tool_calls: Some("[]".into()),
+            dropped: Some(4),
             added: Some(2),
             model: Some(OwnedObjectPath::try_from("/org/eddy/Admin1/model/x").expect("valid")),
             latency: BTreeMap::from([("first_audio".into(), 0.25)]),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use eddy_ipc::Error;
 use eddy_ipc::fd::{
-    Outlet, Patience, Stop, VectorsHeader, lease, read_whole, s16le, seal, sound_pipe, text_vectors, vectors,
+    Outlet, Patience, Stop, VectorsHeader, lease, outgoing_pipe, read_whole, s16le, seal, text_vectors, vectors,
 };
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::pipe::pipe;
@@ -156,7 +156,7 @@ fn a_caller_that_reads_its_own_pipe_blocks_nobody() {
 
 #[test]
 fn sound_leaves_as_16_bit_samples_and_ends_with_the_outlet() {
-    let (reader, mut outlet) = sound_pipe().expect("a pipe");
+    let (reader, mut outlet) = outgoing_pipe().expect("a pipe");
     let mut bytes = Vec::new();
     s16le(&[0.0, 1.0, -1.0, 3.0, -3.0, f32::NAN, 0.5], &mut bytes);
     outlet.write_all(&bytes, QUICK.idle).expect("there is room");
@@ -170,7 +170,7 @@ fn sound_leaves_as_16_bit_samples_and_ends_with_the_outlet() {
 
 #[test]
 fn readers_that_leave_or_sleep_are_noticed() {
-    let (reader, mut outlet) = sound_pipe().expect("a pipe");
+    let (reader, mut outlet) = outgoing_pipe().expect("a pipe");
     let much = vec![0; 8 << 20];
     let start = Instant::now();
     assert_eq!(outlet.write_all(&much, QUICK.idle), Err(Stop::Stalled));

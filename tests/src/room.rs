@@ -11,9 +11,7 @@ use eddy_audio::wav::read_wav;
 use eddy_config::Sources;
 use eddy_models::RuntimeOptions;
 use eddy_models::folder::{Precision, Wanted};
-use eddyd::engine::{Engine, EngineOptions, catalog};
-use eddyd::jobs::{Audience, Model, OnnxLoader, Told, TurnEnd};
-use eddyd::voice::{Change, Parts, State, Voice};
+use eddyd::voice::{Audience, Change, Local, State, Told, TurnEnd, Voice};
 
 use crate::fixtures::{composed, fixture, runtime_folder};
 
@@ -69,9 +67,8 @@ impl Audience for Witness {
 
 /// A voice that lives.
 pub struct Living {
-    pub voice: Voice,
+    local: Local,
     pub witness: Arc<Witness>,
-    pub engine: Engine<Model>,
     _folder: tempfile::TempDir,
 }
 
@@ -81,7 +78,6 @@ impl Living {
         let sources = Sources { overrides: settings.to_vec(), ..Sources::default() };
         let config = Arc::new(sources.load().unwrap_or_else(|error| panic!("{error}")).config);
         let runtime = RuntimeOptions { cache: Some(runtime_folder()), threads: Some(2), ..RuntimeOptions::default() };
-        let loader = Arc::new(OnnxLoader { runtime: runtime.clone() });
         // The random model ends its answers at random; this variant of it never does, and then what is set decides.
         let composed = composed("speech-a", Some("speech-a-talkative"));
         let (folder, wanted) = match model {
@@ -89,29 +85,22 @@ impl Living {
             folder if Path::new(folder).is_absolute() => (folder.into(), Wanted::Auto),
             name => (fixture(name), Wanted::Auto),
         };
-        let folders = catalog::scan(&[folder], wanted);
-        let engine = Engine::start(loader, folders, EngineOptions::default(), || {}).unwrap();
         let witness = Arc::new(Witness::default());
         let states = Arc::clone(&witness);
         let observer = Box::new(move |change: &Change| {
             let entry = (Instant::now(), change.now.state, change.now.reason.clone());
             states.0.lock().unwrap_or_else(PoisonError::into_inner).states.push(entry);
         });
-        let audience: Arc<dyn Audience> = Arc::clone(&witness) as _;
-        let parts = Parts { engine: engine.clone(), runtime, config, muted: false, audience: Some(audience), observer };
-        let voice = Voice::start(parts).unwrap();
-        Self { voice, witness, engine, _folder: composed }
+        let local = Local::start(&folder, wanted, runtime, config, Arc::clone(&witness) as _, observer).unwrap();
+        Self { local, witness, _folder: composed }
+    }
+
+    pub fn voice(&self) -> &Voice {
+        self.local.voice()
     }
 
     pub fn state(&self) -> State {
-        self.voice.statuses().borrow().state
-    }
-}
-
-impl Drop for Living {
-    fn drop(&mut self) {
-        self.voice.stop();
-        self.engine.stop();
+        self.voice().statuses().borrow().state
     }
 }
 

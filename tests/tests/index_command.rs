@@ -13,7 +13,7 @@ struct Home(tempfile::TempDir);
 
 impl Home {
     fn run(&self, arguments: &[&str]) -> Output {
-        command(&["index"]).args(arguments).env("XDG_DATA_HOME", self.0.path().join("data")).output().unwrap()
+        command(&["index"]).args(arguments).env("XDG_STATE_HOME", self.0.path().join("data")).output().unwrap()
     }
 
     fn json(&self, arguments: &[&str]) -> Value {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use eddy_audio::realtime::AllocDisabler;
 use eddy_tests::room::{Living, ROOM, noise, spoken};
 use eddy_tests::server::{Listener, Server, Speaker, with_server, within};
-use eddyd::jobs::RATE;
+use eddyd::voice::RATE;
 use serde::Deserialize;
 
 #[global_allocator]
@@ -91,7 +91,7 @@ impl Play<'_> {
             self.speakers.push(self.server.speak(noise(kind, 0)));
         }
         if let Some(order) = &step.order {
-            let voice = &self.living.voice;
+            let voice = self.living.voice();
             match order.as_str() {
                 "listen" => voice.listen_blocking(None).unwrap(),
                 "stop" => voice.stop_listening().unwrap(),
@@ -119,7 +119,7 @@ impl Play<'_> {
             Some(other) => panic!("nothing known of \"{other}\""),
         }
         if let Some(open) = step.microphone {
-            let statuses = self.living.voice.statuses();
+            let statuses = self.living.voice().statuses();
             within(Duration::from_secs(3), "the microphone is as it should be", || {
                 (statuses.borrow().microphone == open).then_some(())
             });
@@ -130,7 +130,7 @@ impl Play<'_> {
         let seconds = |at: &Instant| at.saturating_duration_since(self.began).as_secs_f64();
         self.living.witness.read(|diary| {
             let states = diary.states.iter().map(|(at, state, why)| format!("{:7.3} {state:?}: {why}", seconds(at)));
-            let now = self.living.voice.statuses().borrow().clone();
+            let now = self.living.voice().statuses().borrow().clone();
             format!("{}\n{now:?}\nfailed: {:?}", states.collect::<Vec<_>>().join("\n"), diary.failed)
         })
     }
@@ -168,7 +168,7 @@ fn run(file: &str) {
             assert_eq!(states.last(), Some(last));
         }
         answers(&play, &scenario, &ear);
-        let status = play.living.voice.statuses().borrow().clone();
+        let status = play.living.voice().statuses().borrow().clone();
         println!("{status:?}");
         assert_eq!(status.underruns, 0, "it ran dry");
     });

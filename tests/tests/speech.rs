@@ -427,7 +427,7 @@ fn chunks_and_rewinding(speech: &mut Speech) {
 
     // A fork goes on as the original does, and neither disturbs the other.
     backbone.rewind(&mut whole, &mark).unwrap();
-    let mut fork = backbone.fork(&whole).unwrap();
+    let mut fork = backbone.fork(&whole, &backbone.snapshot(&whole)).unwrap();
     backbone.run(&mut whole, Input::Embeddings(&rows[5 * hidden..9 * hidden])).unwrap();
     assert_eq!(backbone.run(&mut fork, Input::Embeddings(probe)).unwrap().logits, before.logits);
 }

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use eddy_models::text::{Event, Finish, Generation, GenerationOptions, TextModel, TextSession};
+use eddy_models::backbone::Cache;
+use eddy_models::text::{Event, Finish, Generation, GenerationOptions, Prefixes, TextModel, TextSession};
 use eddy_models::{Error, Stop};
 use eddy_tests::compare::{assert_close, cosine};
 use eddy_tests::fixtures::{composed, fixture, runtime};
@@ -143,8 +144,9 @@ fn generation_ends_where_it_should() {
     let mut cache = model.new_cache().unwrap();
     let mut generation = Generation::new(&mut model, &cache, expected.prompt.clone(), recorded(64)).unwrap();
     let end = model.tokenizer().id("<|im_end|>").unwrap();
-    let events: Vec<Event> = (0..3).map(|_| generation.step(&mut model, &mut cache, |id| id == end).unwrap()).collect();
-    assert_eq!(events[1..], [Event::Token { id: end, text: String::new() }, Event::Finished(Finish::Stop)]);
+    prefill(&mut generation, &mut model, &mut cache, expected.prompt.len());
+    let events: Vec<Event> = (0..2).map(|_| generation.step(&mut model, &mut cache, |id| id == end).unwrap()).collect();
+    assert_eq!(events, [Event::Token { id: end, text: String::new() }, Event::Finished(Finish::Stop)]);
 
     // The context's end: the fixture has 512 positions.
     let long = vec![expected.prompt[0]; 505];
@@ -157,13 +159,20 @@ fn generation_ends_where_it_should() {
     }
 }
 
+fn prefill(generation: &mut Generation, model: &mut TextModel, cache: &mut Cache, positions: usize) {
+    while cache.length() < positions {
+        generation.step(model, cache, |_| true).unwrap();
+    }
+}
+
 #[test]
 fn rows_without_a_token_are_never_chosen() {
     let mut model = model("text-a", "fp32");
     let expected = expected("text");
     let mut cache = model.new_cache().unwrap();
+    let positions = expected.prompt.len();
     let mut generation = Generation::new(&mut model, &cache, expected.prompt, recorded(64)).unwrap();
-    generation.step(&mut model, &mut cache, |_| true).unwrap();
+    prefill(&mut generation, &mut model, &mut cache, positions);
     // The fixture's tokenizer leaves the last eight of 1024 rows empty.
     let nothing = generation.step(&mut model, &mut cache, |id| id >= 1016).unwrap_err();
     assert!(nothing.to_string().contains("no token is allowed"), "{nothing}");
@@ -208,6 +217,46 @@ fn a_continued_conversation_equals_one_computed_afresh() {
         let elsewhere = run(&mut session, &mut model, &other, 12);
         assert_eq!(elsewhere, run(&mut TextSession::new(&model).unwrap(), &mut model, &other, 12), "{folder}");
     }
+}
+
+#[test]
+fn conversations_share_what_their_prompts_begin_with() {
+    let mut model = model("text-a", "fp32");
+    let tokenizer = model.tokenizer_mut();
+    let (start, end) = (tokenizer.id("<|im_start|>").unwrap(), tokenizer.id("<|im_end|>").unwrap());
+    let system: Vec<u32> = [&[1, start][..], &[7, 9, 11, 13, 15, 17].repeat(6), &[end]].concat();
+    let ask = |words: &[u32]| [&system, &[start][..], words, &[end, start]].concat();
+    let afresh = |model: &mut TextModel, prompt: &[u32]| run(&mut TextSession::new(model).unwrap(), model, prompt, 8);
+    let mut prefixes = Prefixes::new(64 << 20);
+    let mut turn = |model: &mut TextModel, prompt: &[u32]| {
+        let mut session = prefixes.session(model, prompt).unwrap();
+        let said = run(&mut session, model, prompt, 8);
+        let reused = session.reused();
+        prefixes.keep(session);
+        (said, reused, prefixes.counts())
+    };
+
+    let (first, second) = (ask(&[21, 22, 23]), ask(&[31, 32]));
+    let (said, reused, _) = turn(&mut model, &first);
+    assert_eq!((&said, reused), (&afresh(&mut model, &first), 0));
+    let (other, reused, _) = turn(&mut model, &second);
+    assert_eq!((&other, reused), (&afresh(&mut model, &second), system.len()), "the system prompt is shared");
+    // The first conversation goes on, with all of it in memory though another came between.
+    let on = [&first[..], &said, &[start, 41, 42, end, start]].concat();
+    let (further, reused, counts) = turn(&mut model, &on);
+    assert_eq!((&further, reused), (&afresh(&mut model, &on), first.len() + said.len() - 1));
+    assert_eq!((counts.hits, counts.misses, counts.evicted), (2, 1, 0));
+    let positions = first.len() + second.len() + on.len();
+    assert_eq!(counts.positions, positions as u64);
+    assert_eq!(counts.positions_reused, (system.len() + first.len() + said.len() - 1) as u64);
+
+    let mut small = Prefixes::new(1);
+    let session = small.session(&mut model, &first).unwrap();
+    small.keep(session);
+    let mut session = small.session(&mut model, &first).unwrap();
+    run(&mut session, &mut model, &first, 1);
+    small.keep(session);
+    assert_eq!((small.bytes(), small.counts().evicted), (0, 1), "what has no room is not kept");
 }
 
 fn run(session: &mut TextSession, model: &mut TextModel, prompt: &[u32], tokens: usize) -> Vec<u32> {

@@ -15,6 +15,7 @@ use super::peers::{Held, Peer, Peers};
 use super::request::Request;
 use crate::access::Access;
 use crate::engine::{Choice, Engine, EngineOptions, Job, Task};
+use crate::indexes::Shelf;
 use crate::jobs::{Model, Pipe};
 
 /// Recordings and images that are read at a time, of all callers together. Each takes a thread while its writer is slow.
@@ -55,6 +56,8 @@ pub struct Core {
     pub access: Access,
     /// Who is there.
     pub peers: Peers,
+    /// The indexes.
+    pub shelf: Shelf,
     /// What callers hold.
     pub objects: Objects,
     /// The connection of `org.eddy.Assistant1`.
@@ -80,6 +83,7 @@ impl Core {
         engine: Engine<Model>,
         access: Access,
         peers: Peers,
+        shelf: Shelf,
         [assistant, admin]: [Connection; 2],
         config: Arc<Config>,
     ) -> Arc<Self> {
@@ -89,6 +93,7 @@ impl Core {
             engine,
             access,
             peers,
+            shelf,
             objects,
             assistant,
             admin,

@@ -10,6 +10,7 @@ mod assistant;
 mod conversation;
 mod core;
 mod daemon;
+mod index;
 mod model;
 mod models;
 mod mutes;

@@ -13,7 +13,7 @@ use zbus::{Connection, MatchRule, MessageStream};
 
 use super::core::Core;
 use super::daemon::ReloadOrder;
-use super::{access, assistant, daemon, model, models, retrieval, speech, text, vision};
+use super::{access, assistant, daemon, index, model, models, retrieval, speech, text, vision};
 
 /// How long the bus daemon may take to answer.
 const BUS_PATIENCE: Duration = Duration::from_secs(5);
@@ -87,6 +87,10 @@ pub async fn serve(
     server.at(root, vision::Vision::new(core)).await?;
     server.at(root, speech::Speech::new(core)).await?;
     server.at(root, retrieval::Retrieval::new(core)).await?;
+
+    for shelved in core.shelf.all() {
+        index::show(core, shelved).await?;
+    }
 
     let root = Bus::Admin.root();
     let server = core.admin.object_server();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use eddy_config::Capability;
-use eddy_ipc::fd::sound_pipe;
+use eddy_ipc::fd::outgoing_pipe;
 use eddy_ipc::{Bus, Error, Key, Options, Result, SpeakerVoice, accepts};
 use eddy_models::speech::{Mode, ReplyOptions};
 use zbus::message::Header;
@@ -56,7 +56,7 @@ impl Beginning<'_> {
         let (reader, sound) = match audible {
             true => {
                 let (reader, outlet) =
-                    sound_pipe().map_err(|error| Error::unavailable("a pipe for the sound", error))?;
+                    outgoing_pipe().map_err(|error| Error::unavailable("a pipe for the sound", error))?;
                 (Some(OwnedFd::from(reader)), Some(self.core.pipe(outlet)))
             }
             false => (None, None),

@@ -3,20 +3,19 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use eddy_models::chat::tools::{Reply, read_reply};
-use eddy_models::chat::{ChatTemplate, Constrainer, Conversation};
-use eddy_models::sampler::Sampling;
-use eddy_models::text::{Event, Finish, GenerationOptions, TextModel, TextSession};
-use eddy_models::{Error, tokenizer::Special};
+use anyhow::Context;
+use eddy_ipc::client::TextProxy;
+use eddy_ipc::{Delta, FinishReason};
+use eddy_models::Error;
+use eddy_models::text::GenerationOptions;
 use serde_json::{Map, Value, json};
 
 use super::Outcome;
+use super::daemon::{BusArguments, Daemon};
 use super::interrupt::Interrupt;
-use super::model::{ModelArguments, warn_of_stand_in};
+use super::model::{ModelArguments, Place, warn_of_stand_in};
 use super::output::{Output, seconds};
-
-/// Written by models that keep their special tokens, and no part of what they say.
-const TURN_END: &str = "<|im_end|>";
+use crate::text::{Asked, Author, Draw, Progress, TextTurn};
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
@@ -38,52 +37,58 @@ pub struct Arguments {
     /// Reply only with calls of the tools.
     #[arg(long, requires = "tools")]
     call: bool,
+    /// Leave out the oldest turns when the conversation becomes too long, instead of ending with an error.
+    #[arg(long)]
+    drop_oldest: bool,
     #[command(flatten)]
     model: ModelArguments,
 }
 
-struct Chat<'a> {
-    arguments: &'a Arguments,
-    model: TextModel,
-    template: ChatTemplate,
-    session: TextSession,
-    messages: Vec<Value>,
-    tools: Value,
-    form: Form,
-    interrupt: Interrupt,
+/// What answers.
+enum Partner {
+    Here(Box<Author>, Interrupt),
+    Daemon(Box<Daemon>, Option<String>),
 }
 
-/// What replies may look like.
-enum Form {
-    Free,
-    Json(Constrainer, Value),
-    Calls(Constrainer),
+/// A conversation until now.
+struct Chat<'a> {
+    arguments: &'a Arguments,
+    partner: Partner,
+    messages: Vec<(&'static str, String)>,
+    tools: Value,
+    schema: Option<Value>,
+}
+
+/// What one reply came to.
+struct Said {
+    reason: FinishReason,
+    /// What is remembered of it, as the model wrote it.
+    written: String,
+    report: Map<String, Value>,
 }
 
 /// Runs the verb.
 ///
 /// # Errors
 /// One line about what went wrong.
-pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
-    let wanted = arguments.model.load.wanted()?;
-    let engine = arguments.model.load.engine()?;
-    let folder = &arguments.model.model;
-    let model = TextModel::load(&engine.runtime, folder, wanted, engine.interrupt.stop())?;
-    warn_of_stand_in(folder, wanted, model.identity().precision);
-    let system = arguments.system.iter().map(|words| json!({ "role": "system", "content": words }));
+pub fn run(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcome> {
     let tools = arguments.tools.as_deref().map(json_file).transpose()?.unwrap_or_default();
-    let mut model = model;
-    let form = form(&arguments, &mut model)?;
-    let mut chat = Chat {
-        tools,
-        form,
-        template: ChatTemplate::load(folder)?,
-        session: TextSession::new(&model)?,
-        messages: system.collect(),
-        interrupt: engine.interrupt,
-        model,
-        arguments: &arguments,
+    let schema = arguments.schema.as_deref().map(json_file).transpose()?;
+    let partner = match arguments.model.place()? {
+        Place::Here(folder) => {
+            let wanted = arguments.model.load.wanted()?;
+            let engine = arguments.model.load.engine()?;
+            let author = Author::load(&engine.runtime, &folder, wanted, engine.interrupt.stop())?;
+            warn_of_stand_in(&folder, wanted, author.model.identity().precision);
+            Partner::Here(Box::new(author), engine.interrupt)
+        }
+        Place::Daemon(name) => {
+            anyhow::ensure!(!arguments.call, "--call is for a model in this process; give --model DIR");
+            Partner::Daemon(Box::new(Daemon::connect(bus)?), name)
+        }
     };
+    let system = arguments.system.iter().map(|words| ("system", words.clone()));
+    let mut chat = Chat { tools, schema, partner, messages: system.collect(), arguments: &arguments };
     if let Some(prompt) = &arguments.prompt {
         return chat.turn(prompt);
     }
@@ -105,92 +110,132 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
 }
 
 fn json_file(path: &Path) -> anyhow::Result<Value> {
-    let text = std::fs::read(path).map_err(|error| anyhow::anyhow!("{}: cannot be read: {error}", path.display()))?;
-    serde_json::from_slice(&text).map_err(|error| anyhow::anyhow!("{}: not JSON: {error}", path.display()))
-}
-
-fn form(arguments: &Arguments, model: &mut TextModel) -> anyhow::Result<Form> {
-    let mut constrainer = || -> anyhow::Result<Constrainer> {
-        let (rows, end) = (model.backbone().vocabulary(), model.tokenizer().id("<|im_end|>")?);
-        Ok(Constrainer::new(model.tokenizer(), rows, end)?)
-    };
-    match (&arguments.schema, arguments.call) {
-        (Some(path), _) => Ok(Form::Json(constrainer()?, json_file(path)?)),
-        (None, true) => Ok(Form::Calls(constrainer()?)),
-        (None, false) => Ok(Form::Free),
-    }
+    let text = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{}: not JSON", path.display()))
 }
 
 impl Chat<'_> {
     /// Says `words` and prints the reply as it comes.
     fn turn(&mut self, words: &str) -> anyhow::Result<Outcome> {
-        self.messages.push(json!({ "role": "user", "content": words }));
-        let conversation = Conversation {
-            messages: Value::Array(self.messages.clone()),
-            tools: self.tools.clone(),
-            add_generation_prompt: true,
-            ..Conversation::default()
-        };
-        let now = jiff::Zoned::now();
-        let prompt = self.template.guarded_ids(&conversation, &now, self.model.tokenizer_mut())?;
-        let options = GenerationOptions {
-            max_tokens: self.arguments.model.max_items,
-            sampling: if self.arguments.model.greedy { Sampling::GREEDY } else { self.model.habits() },
-            seed: self.arguments.model.seed,
-            stop: self.arguments.stop.clone(),
-            special: if self.tools.is_null() { Special::Drop } else { Special::Keep },
-            ..GenerationOptions::default()
-        };
-        let mut constraint = match &self.form {
-            Form::Free => None,
-            Form::Json(constrainer, schema) => Some(constrainer.json(schema)?),
-            Form::Calls(constrainer) => Some(constrainer.calls(&self.tools)?),
-        };
-        let mut generation = self.session.begin(&mut self.model, &prompt, options)?;
-        let reused = self.session.reused();
+        self.messages.push(("user", words.to_owned()));
         let mut output = Output::new(self.arguments.model.json);
-        let (mut said, mut tokens) = (String::new(), 0_u64);
-        let reason = loop {
-            if self.interrupt.asked() {
-                break "cancelled";
-            }
-            let allowed = |id| constraint.as_ref().is_none_or(|constraint| constraint.allows(id));
-            match self.session.step(&mut self.model, &mut generation, allowed) {
-                Err(Error::Stopped) => break "cancelled",
-                Err(error) => return Err(error.into()),
-                Ok(Event::Prefilled { .. }) => {}
-                Ok(Event::Token { id, text }) => {
-                    tokens += 1;
-                    if let Some(constraint) = constraint.as_mut().filter(|_| !self.model.ends_with(id)) {
-                        constraint.take(id)?;
-                    }
-                    let text = text.replace(TURN_END, "");
-                    output.text(&text)?;
-                    said.push_str(&text);
-                }
-                Ok(Event::Finished(Finish::Stop)) => break "stop",
-                Ok(Event::Finished(Finish::Length)) => break "length",
+        let asked = self.asked();
+        let said = match &mut self.partner {
+            Partner::Here(author, interrupt) => here(author, interrupt, asked, &mut output)?,
+            Partner::Daemon(daemon, name) => {
+                let options = eddy_ipc::Options {
+                    stop: (!self.arguments.stop.is_empty()).then(|| self.arguments.stop.clone()),
+                    tools: (!self.tools.is_null()).then(|| self.tools.to_string()),
+                    schema: self.schema.as_ref().map(Value::to_string),
+                    drop_oldest: self.arguments.drop_oldest.then_some(true),
+                    ..self.arguments.model.options(name.clone())
+                };
+                by_daemon(daemon, &self.messages, options, &mut output)?
             }
         };
-        let rest = generation.finish_text(&self.model)?;
-        output.text(&rest)?;
-        said.push_str(&rest);
-        let reply = match self.tools.is_null() {
-            true => Reply { text: said.clone(), calls: Vec::new() },
-            false => read_reply(&said)?,
-        };
-        let (prefill, decode) = generation.times();
-        let mut report = Map::new();
-        report.insert("text".into(), reply.text.into());
-        let calls = reply.calls.iter().map(|call| json!({ "name": call.name, "arguments": call.arguments }));
-        report.insert("tool_calls".into(), calls.collect());
-        report.insert("finish_reason".into(), reason.into());
-        report.insert("tokens".into(), tokens.into());
-        report.insert("prompt_tokens".into(), prompt.len().into());
-        report.insert("prompt_tokens_reused".into(), reused.into());
-        report.insert("timings".into(), json!({ "prefill": seconds(prefill), "decode": seconds(decode) }));
-        output.finish(report)?;
-        self.messages.push(json!({ "role": "assistant", "content": said }));
-        Ok(if reason == "cancelled" { Outcome::Interrupted } else { Outcome::Done })
+        output.finish(said.report)?;
+        self.messages.push(("assistant", said.written));
+        Ok(if said.reason == FinishReason::Cancelled { Outcome::Interrupted } else { Outcome::Done })
+    }
+
+    fn asked(&self) -> Asked {
+        let message = |(role, content): &(&str, String)| json!({ "role": role, "content": content });
+        let model = &self.arguments.model;
+        Asked {
+            messages: self.messages.iter().map(message).collect(),
+            tools: self.tools.clone(),
+            call: self.arguments.call,
+            schema: self.schema.clone(),
+            drop_oldest: self.arguments.drop_oldest,
+            draw: Draw { greedy: model.greedy, ..Draw::default() },
+            options: GenerationOptions {
+                max_tokens: model.most_items(),
+                seed: model.seed.unwrap_or_default(),
+                stop: self.arguments.stop.clone(),
+                ..GenerationOptions::default()
+            },
+        }
+    }
+}
+
+fn here(author: &mut Author, interrupt: &Interrupt, asked: Asked, output: &mut Output) -> anyhow::Result<Said> {
+    let mut turn = TextTurn::begin(author, asked)?;
+    let mut made = String::new();
+    let mut reason = FinishReason::Cancelled;
+    while !interrupt.asked() {
+        match turn.step(author, &mut made) {
+            Err(Error::Stopped) => break,
+            Ok(Progress::More) => {}
+            Ok(Progress::Complete(why)) => {
+                reason = why;
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        output.text(&made)?;
+        made.clear();
+    }
+    turn.finish(author, &mut made)?;
+    output.text(&made)?;
+    let reply = if reason == FinishReason::Cancelled { None } else { Some(turn.reply()?) };
+    let summary = turn.close(Some(author));
+    warn_of_dropped(summary.dropped);
+    let (text, calls) = match reply {
+        Some(reply) => (reply.text, reply.calls),
+        None => (summary.said.clone(), Vec::new()),
+    };
+    let calls = calls.iter().map(|call| json!({ "name": call.name, "arguments": call.arguments }));
+    let report = json!({
+        "text": text,
+        "tool_calls": Value::from_iter(calls),
+        "finish_reason": reason.as_str(),
+        "tokens": summary.tokens,
+        "prompt_tokens": summary.prompt.0,
+        "prompt_tokens_reused": summary.prompt.1,
+        "messages_dropped": summary.dropped,
+        "timings": { "prefill": seconds(summary.times.0), "decode": seconds(summary.times.1) },
+    });
+    let Value::Object(report) = report else { return Err(anyhow::anyhow!("a report is an object")) };
+    Ok(Said { reason, written: summary.said, report })
+}
+
+fn by_daemon(
+    daemon: &Daemon,
+    messages: &[(&str, String)],
+    options: eddy_ipc::Options,
+    output: &mut Output,
+) -> anyhow::Result<Said> {
+    let messages: Vec<(&str, &str)> = messages.iter().map(|(role, content)| (*role, content.as_str())).collect();
+    let mut written = String::new();
+    let begin = async |connection: &zbus::Connection, options: &eddy_ipc::Options| {
+        TextProxy::new(connection).await?.generate(&messages, options).await
+    };
+    let (_, ended) = daemon.follow(options, begin, |delta| {
+        if let Delta::Text(text) = delta {
+            output.text(text)?;
+            written.push_str(text);
+        }
+        Ok(())
+    })?;
+    ended.verdict()?;
+    let outcome = &ended.outcome;
+    warn_of_dropped(outcome.dropped.unwrap_or_default());
+    let calls = outcome.tool_calls.as_deref().map(serde_json::from_str).transpose()?.unwrap_or_else(|| json!([]));
+    let reason = outcome.finish_reason.unwrap_or(FinishReason::Stop);
+    let report = json!({
+        "text": outcome.text,
+        "tool_calls": calls,
+        "finish_reason": reason.as_str(),
+        "tokens": outcome.tokens,
+        "messages_dropped": outcome.dropped.unwrap_or_default(),
+        "timings": outcome.latency,
+    });
+    let Value::Object(report) = report else { return Err(anyhow::anyhow!("a report is an object")) };
+    Ok(Said { reason, written, report })
+}
+
+fn warn_of_dropped(messages: u32) {
+    if messages > 0 {
+        eprintln!("eddy: the conversation is too long; its {messages} oldest messages were left out");
     }
 }

@@ -2,13 +2,24 @@
 //!
 //! Exit status 0 done, 1 failed, 2 bad usage, 130 interrupted. An error is one line on standard error.
 
+mod access;
 mod chat;
+mod config;
+mod control;
 mod converse;
+mod daemon;
 mod demo;
+mod doctor;
+mod dump;
+mod embed;
+mod encoding;
 mod index;
 mod interrupt;
 mod model;
+mod models;
 mod output;
+mod pages;
+mod private;
 mod probe;
 mod say;
 mod speaking;
@@ -24,6 +35,8 @@ use clap::{Parser, Subcommand};
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
+    #[command(flatten)]
+    bus: daemon::BusArguments,
 }
 
 #[derive(Debug, Subcommand)]
@@ -32,14 +45,36 @@ enum Verb {
     Converse(converse::Arguments),
     /// Write down what a recording says.
     Transcribe(transcribe::Arguments),
-    /// Read a text aloud into a file.
+    /// Read a text aloud, through the speaker or into a file.
     Say(say::Arguments),
     /// Type to a model, and read what it answers.
     Chat(chat::Arguments),
-    /// Ask a recorded question and show what came of it.
+    /// Ask recorded questions and show what comes of them.
     Demo(demo::Arguments),
     /// Search files by meaning.
     Index(index::Arguments),
+    /// Turn texts into the vectors that search compares.
+    Embed(embed::Arguments),
+    /// Show what the daemon is doing.
+    Status(control::Arguments),
+    /// Close the microphone.
+    Mute,
+    /// Let the microphone be opened again.
+    Unmute,
+    /// End the reply that is being made or spoken.
+    Interrupt,
+    /// See, load and unload the daemon's models.
+    Models(models::Arguments),
+    /// See and change which application may do what.
+    Access(access::Arguments),
+    /// See, check and change the configuration.
+    Config(config::Arguments),
+    /// Look what this machine has for Eddy, and what it lacks.
+    Doctor(doctor::Arguments),
+    /// Print completions for a shell.
+    Completions(pages::Completions),
+    /// Write the manual pages into a folder.
+    Man(pages::Man),
     /// Check a model folder against its claims with one deterministic pass.
     Probe(probe::Arguments),
 }
@@ -58,13 +93,25 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    let bus = &cli.bus;
     let outcome = match cli.verb {
-        Verb::Converse(arguments) => converse::run(arguments),
-        Verb::Transcribe(arguments) => transcribe::run(arguments),
-        Verb::Say(arguments) => say::run(arguments),
-        Verb::Chat(arguments) => chat::run(arguments),
+        Verb::Converse(arguments) => converse::run(arguments, bus),
+        Verb::Transcribe(arguments) => transcribe::run(arguments, bus),
+        Verb::Say(arguments) => say::run(arguments, bus),
+        Verb::Chat(arguments) => chat::run(arguments, bus),
         Verb::Demo(arguments) => demo::run(arguments),
-        Verb::Index(arguments) => index::run(arguments),
+        Verb::Index(arguments) => index::run(arguments, bus),
+        Verb::Embed(arguments) => embed::run(arguments, bus),
+        Verb::Status(arguments) => control::status(arguments, bus),
+        Verb::Mute => control::mute(true, bus),
+        Verb::Unmute => control::mute(false, bus),
+        Verb::Interrupt => control::interrupt(bus),
+        Verb::Models(arguments) => models::run(arguments, bus),
+        Verb::Access(arguments) => access::run(arguments, bus),
+        Verb::Config(arguments) => config::run(arguments),
+        Verb::Doctor(arguments) => doctor::run(arguments, bus),
+        Verb::Completions(arguments) => pages::completions(&arguments),
+        Verb::Man(arguments) => pages::man(&arguments),
         Verb::Probe(arguments) => probe::run(arguments),
     };
     match outcome {

@@ -1,6 +1,6 @@
 //! Which model a verb uses, and how it is loaded in this process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -11,23 +11,27 @@ use eddy_models::{Runtime, RuntimeOptions};
 
 use super::interrupt::Interrupt;
 
-/// Options of every verb that runs a model in this process.
+/// Items of a reply that runs in this process, unless the person says otherwise.
+const MOST_ITEMS: usize = 1024;
+
+/// Options of every verb that has a model generate.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelArguments {
-    /// Model folder.
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    /// Model folder to run in this process, without a daemon; or the name of one of the daemon's models [default: the
+    /// daemon's choice].
+    #[arg(long, value_name = "DIR|NAME")]
+    pub model: Option<String>,
     #[command(flatten)]
     pub load: LoadArguments,
     /// Seed of the random choices.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Always take the most probable.
     #[arg(long)]
     pub greedy: bool,
     /// Text tokens and audio frames at most.
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    pub max_items: usize,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_items: Option<u32>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -36,9 +40,9 @@ pub struct ModelArguments {
 /// How a model is loaded.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LoadArguments {
-    /// Precision of the weights: auto, fp32, fp16, q8, q4, q4f16 or q4f32.
-    #[arg(long, default_value = "auto")]
-    pub precision: String,
+    /// Precision of the weights: auto, fp32, fp16, q8, q4, q4f16 or q4f32 [default: auto].
+    #[arg(long)]
+    pub precision: Option<String>,
     /// Threads to compute with; the configuration's, or else one for each core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
@@ -47,11 +51,67 @@ pub struct LoadArguments {
     pub config: Option<PathBuf>,
 }
 
+/// Where a verb's model runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In this process, from this folder.
+    Here(PathBuf),
+    /// In the daemon: the named one, or its choice.
+    Daemon(Option<String>),
+}
+
+/// The place that `--model` means. What has a slash in it, or is a folder, is a folder.
+///
+/// # Errors
+/// For options about loading a model that the daemon loads.
+pub fn place(model: Option<&str>, load: &LoadArguments) -> anyhow::Result<Place> {
+    match model {
+        Some(model) if model.contains('/') || Path::new(model).is_dir() => Ok(Place::Here(model.into())),
+        name => {
+            let needless = [
+                ("--precision", load.precision.is_some()),
+                ("--threads", load.threads.is_some()),
+                ("--config", load.config.is_some()),
+            ];
+            if let Some((option, _)) = needless.into_iter().find(|(_, given)| *given) {
+                anyhow::bail!("{option} is for a model in this process; give --model DIR, or leave it to the daemon");
+            }
+            Ok(Place::Daemon(name.map(str::to_owned)))
+        }
+    }
+}
+
 impl ModelArguments {
+    /// Where the model runs.
+    ///
+    /// # Errors
+    /// Those of [`place`].
+    pub fn place(&self) -> anyhow::Result<Place> {
+        place(self.model.as_deref(), &self.load)
+    }
+
+    /// Items at most, in this process.
+    #[must_use]
+    pub fn most_items(&self) -> usize {
+        self.max_items.map_or(MOST_ITEMS, |items| items as usize)
+    }
+
+    /// The choices made here, for a request to the daemon's model `name`.
+    #[must_use]
+    pub fn options(&self, name: Option<String>) -> eddy_ipc::Options {
+        eddy_ipc::Options {
+            model: name,
+            seed: self.seed,
+            greedy: self.greedy.then_some(true),
+            max_tokens: self.max_items,
+            ..eddy_ipc::Options::default()
+        }
+    }
+
     /// `options` with the choices made here.
     #[must_use]
     pub fn reply(&self, options: ReplyOptions) -> ReplyOptions {
-        let options = ReplyOptions { seed: self.seed, max_items: self.max_items, ..options };
+        let options = ReplyOptions { seed: self.seed.unwrap_or_default(), max_items: self.most_items(), ..options };
         if self.greedy { options.greedy() } else { options }
     }
 }
@@ -69,7 +129,7 @@ impl LoadArguments {
     /// # Errors
     /// For an unknown name.
     pub fn wanted(&self) -> anyhow::Result<Wanted> {
-        Ok(self.precision.parse()?)
+        Ok(self.precision.as_deref().unwrap_or("auto").parse()?)
     }
 
     /// Starts ONNX Runtime as configured.
@@ -103,7 +163,7 @@ pub struct Loaded {
 }
 
 /// Says on standard error when a folder lacks the precision that was asked for.
-pub fn warn_of_stand_in(folder: &std::path::Path, wanted: Wanted, found: Precision) {
+pub fn warn_of_stand_in(folder: &Path, wanted: Wanted, found: Precision) {
     if let Some(sentence) = wanted.stood_in_by(found) {
         eprintln!("eddy: {}: {sentence}", folder.display());
     }
@@ -113,7 +173,7 @@ pub fn warn_of_stand_in(folder: &std::path::Path, wanted: Wanted, found: Precisi
 ///
 /// # Errors
 /// Those of the configuration, the runtime library and the folder.
-pub fn load(folder: &std::path::Path, arguments: &LoadArguments, parts: Parts) -> anyhow::Result<Loaded> {
+pub fn load(folder: &Path, arguments: &LoadArguments, parts: Parts) -> anyhow::Result<Loaded> {
     let wanted = arguments.wanted()?;
     let engine = arguments.engine()?;
     let begun = Instant::now();

@@ -1,34 +1,36 @@
-//! What the speech verbs share: hearing a WAV file, driving a reply, writing its sound as it comes.
+//! What the speech verbs share: hearing a WAV file, driving a reply in this process or following one of the daemon's,
+//! writing its sound as it comes.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use eddy_audio::wav::{WavSink, read_wav};
+use eddy_ipc::{Delta, FinishReason, Options};
 use eddy_models::Error;
-use eddy_models::speech::{Event, Finish, MelClip, MelFeatures, Prompt, Reply, SampleStream, Speech};
+use eddy_models::speech::{MelFeatures, Prompt, ReplyOptions, Speech};
 use serde_json::{Map, Value, json};
+use zbus::Connection;
 
+use super::Outcome;
+use super::daemon::{Daemon, Ended, SAMPLE_RATE, read_samples};
 use super::interrupt::Interrupt;
 use super::output::{Output, seconds};
+use crate::speech::{Made, Progress, Summary, Turn, Unheard};
 
-/// Frames that are turned into samples together once the first one has been heard. Each call computes the left context
-/// again, so larger groups cost less and come later; half a second is what playback holds anyway.
-const GROUP: usize = 6;
+/// The largest recording that is handed to the daemon; its own limit may be lower.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// Reads a recording and computes its mel features.
 ///
 /// # Errors
 /// For every kind of unusable recording, and when the model cannot hear.
 pub fn hear(speech: &mut Speech, path: &Path) -> anyhow::Result<MelFeatures> {
-    let mel = speech.settings().mel.clone();
-    // One sample more would begin another frame.
-    let longest = speech.encoder()?.longest().saturating_mul(mel.hop).saturating_sub(1);
-    let longest = Duration::from_secs_f64(longest as f64 / f64::from(mel.sample_rate));
-    let recording = read_wav(path, longest)?.at_rate(mel.sample_rate)?;
-    let mut clip = MelClip::new(speech.front_end());
-    clip.push(&recording.samples);
-    clip.features().with_context(|| path.display().to_string())
+    crate::speech::hear(speech, |longest| read_wav(path, longest)).map_err(|error| match error {
+        Unheard::Recording(error) => anyhow::Error::new(error),
+        Unheard::Model(error) => anyhow::Error::new(error).context(path.display().to_string()),
+    })
 }
 
 /// A recorded question for the model.
@@ -39,197 +41,177 @@ pub struct Recording {
     pub input: PathBuf,
 }
 
+impl Recording {
+    /// Its bytes in a sealed memory file, for the daemon.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn sealed(&self) -> anyhow::Result<OwnedFd> {
+        let path = &self.input;
+        let size = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
+        anyhow::ensure!(size <= MOST_BYTES, "{}: {size} bytes are too long a recording", path.display());
+        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+        Ok(eddy_ipc::fd::seal("recording", &bytes)?)
+    }
+}
+
 /// Rows of a prompt that asks what `path` holds under `instructions`, and how long hearing it took.
 ///
 /// # Errors
 /// Those of [`hear`] and of the encoder.
 pub fn ask(speech: &mut Speech, instructions: &str, path: &Path) -> anyhow::Result<(Vec<f32>, Duration)> {
-    let begun = Instant::now();
+    let begun = std::time::Instant::now();
     let features = hear(speech, path)?;
     let rows = speech.embed(&Prompt::instructed(instructions).sound(features).awaiting_reply())?;
     Ok((rows, begun.elapsed()))
 }
 
-/// How a reply ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// By itself, or at the limit of items.
-    Finished(Finish),
-    /// The person pressed Ctrl-C.
-    Interrupted,
-}
-
-impl Ending {
-    /// The word of `finish_reason`.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Finished(Finish::Stop) => "stop",
-            Self::Finished(Finish::Length) => "length",
-            Self::Interrupted => "cancelled",
-        }
-    }
-}
-
 /// What a reply came to.
 #[derive(Debug)]
 pub struct Told {
-    pub ending: Ending,
-    pub text: String,
-    pub items: usize,
-    pub samples: u64,
+    /// Why it ended; `Cancelled` after Ctrl-C.
+    pub reason: FinishReason,
+    pub summary: Summary,
     pub sample_rate: u32,
-    /// From the start of the prefill to the first token and to the first sample.
-    pub first_text: Option<Duration>,
-    pub first_sound: Option<Duration>,
-    pub whole: Duration,
-    pub detokenizing: Duration,
 }
 
 impl Told {
-    /// The fields that every speech verb reports.
+    /// The verb's outcome.
     #[must_use]
-    pub fn report(&self, reply: &Reply, loading: Duration, hearing: Option<Duration>) -> Map<String, Value> {
-        let times = reply.times();
-        let mut stages = Map::new();
-        let mut stage = |name: &str, duration: Option<Duration>| {
-            if let Some(duration) = duration {
-                stages.insert(name.into(), seconds(duration));
-            }
-        };
-        stage("load", Some(loading));
-        stage("hear", hearing);
-        stage("prefill", Some(times.prefill));
-        stage("decode", Some(times.decode));
-        stage("depthformer", Some(times.depthformer));
-        stage("detokenize", Some(self.detokenizing));
-        stage("first_text", self.first_text);
-        stage("first_sound", self.first_sound);
-        stage("reply", Some(self.whole));
-        let fields = json!({
-            "text": self.text,
-            "finish_reason": self.ending.reason(),
-            "items": self.items,
-            "samples": self.samples,
-            "sample_rate": self.sample_rate,
-            "timings": stages,
-        });
-        match fields {
-            Value::Object(fields) => fields,
-            _ => Map::new(),
+    pub fn outcome(&self) -> Outcome {
+        match self.reason {
+            FinishReason::Cancelled => Outcome::Interrupted,
+            FinishReason::Stop | FinishReason::Length | FinishReason::ToolCalls => Outcome::Done,
         }
     }
-}
 
-/// The sound of a reply on its way into a file.
-struct Sound<'a> {
-    sink: &'a mut WavSink,
-    stream: SampleStream,
-    waiting: Vec<Vec<u32>>,
-    heard_first: bool,
-}
-
-impl Sound<'_> {
-    fn push(&mut self, speech: &mut Speech, frame: Vec<u32>) -> anyhow::Result<()> {
-        self.waiting.push(frame);
-        let enough = if self.heard_first { GROUP } else { 1 };
-        if self.waiting.len() < enough { Ok(()) } else { self.flush(speech) }
-    }
-
-    fn flush(&mut self, speech: &mut Speech) -> anyhow::Result<()> {
-        let mut samples = Vec::new();
-        speech.detokenizer()?.push(&mut self.stream, &self.waiting, &mut samples)?;
-        self.waiting.clear();
-        self.heard_first |= !samples.is_empty();
-        self.sink.write(&samples)?;
-        Ok(())
-    }
-
-    fn finish(&mut self, speech: &mut Speech) -> anyhow::Result<()> {
-        self.flush(speech)?;
-        let mut samples = Vec::new();
-        self.stream.finish(&mut samples);
-        self.sink.write(&samples)?;
-        Ok(())
+    /// The fields that every speech verb reports.
+    #[must_use]
+    pub fn report(&self, loading: Duration, hearing: Option<Duration>) -> Map<String, Value> {
+        let stages = [("load", Some(loading)), ("hear", hearing)];
+        let stages = stages.into_iter().filter_map(|(name, time)| Some((name, time?)));
+        let stages: Map<String, Value> =
+            stages.chain(self.summary.latency()).map(|(name, time)| (name.to_owned(), seconds(time))).collect();
+        fields(
+            &self.summary.text,
+            self.reason,
+            self.summary.items,
+            Some(self.summary.samples),
+            self.sample_rate,
+            stages,
+        )
     }
 }
 
-/// Drives `reply` to its end: text goes to `output` and sound to `sink` as they come. Ctrl-C ends it with what has been
-/// made until then.
+fn fields(
+    text: &str,
+    reason: FinishReason,
+    items: u64,
+    samples: Option<u64>,
+    sample_rate: u32,
+    timings: Map<String, Value>,
+) -> Map<String, Value> {
+    let mut fields = Map::new();
+    fields.insert("text".into(), text.into());
+    fields.insert("finish_reason".into(), reason.as_str().into());
+    fields.insert("items".into(), items.into());
+    if let Some(samples) = samples {
+        fields.insert("samples".into(), samples.into());
+        fields.insert("sample_rate".into(), sample_rate.into());
+    }
+    fields.insert("timings".into(), json!(timings));
+    fields
+}
+
+/// Drives a reply to what `rows` hold to its end: text goes to `output` and sound to `sink` as they come. Ctrl-C ends it
+/// with what has been made until then.
 ///
 /// # Errors
 /// Those of the engine and of the file.
 pub fn tell(
     speech: &mut Speech,
-    reply: &mut Reply,
-    sink: Option<&mut WavSink>,
+    rows: Vec<f32>,
+    options: ReplyOptions,
+    mut sink: Option<&mut WavSink>,
     output: &mut Output,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Told> {
-    let begun = Instant::now();
     let mut cache = speech.new_cache()?;
-    let sample_rate = speech.settings().stft.sample_rate;
-    let end_code = speech.settings().end_code();
-    let mut told = Told {
-        ending: Ending::Interrupted,
-        text: String::new(),
-        items: 0,
-        samples: 0,
-        sample_rate,
-        first_text: None,
-        first_sound: None,
-        whole: Duration::ZERO,
-        detokenizing: Duration::ZERO,
-    };
-    let mut sound = match sink {
-        Some(sink) => {
-            Some(Sound { sink, stream: speech.detokenizer()?.stream(), waiting: Vec::new(), heard_first: false })
-        }
-        None => None,
-    };
+    let mut turn = Turn::new(speech, rows, options, sink.is_some())?;
+    let mut made = Made::default();
+    let mut reason = FinishReason::Cancelled;
     while !interrupt.asked() {
-        let event = match reply.step(speech, &mut cache) {
+        match turn.step(speech, &mut cache, &mut made) {
             Err(Error::Stopped) => break,
-            event => event?,
-        };
-        match event {
-            Event::Prefilled { .. } => {}
-            Event::Text { text, .. } => {
-                told.items += 1;
-                told.first_text.get_or_insert_with(|| begun.elapsed());
-                output.text(&text)?;
-                told.text.push_str(&text);
-            }
-            Event::Frame(frame) => {
-                told.items += 1;
-                if let Some(sound) = sound.as_mut().filter(|_| frame.first() != Some(&end_code)) {
-                    let before = Instant::now();
-                    match sound.push(speech, frame) {
-                        Err(error) if stopped(&error) => break,
-                        pushed => pushed?,
-                    }
-                    told.detokenizing += before.elapsed();
-                    told.first_sound.get_or_insert_with(|| begun.elapsed());
-                }
-            }
-            Event::Finished(why) => {
-                told.ending = Ending::Finished(why);
+            Ok(Progress::More) => {}
+            Ok(Progress::Complete(why)) => {
+                reason = why;
                 break;
             }
+            Err(error) => return Err(error.into()),
         }
+        hand_on(&mut made, sink.as_deref_mut(), output)?;
     }
     interrupt.tidy_up();
-    let rest = reply.finish_text(speech)?;
-    output.text(&rest)?;
-    told.text.push_str(&rest);
-    if let Some(sound) = &mut sound {
-        sound.finish(speech)?;
-        told.samples = sound.sink.samples_written();
-    }
-    told.whole = begun.elapsed();
-    Ok(told)
+    turn.finish(speech, &mut made)?;
+    hand_on(&mut made, sink, output)?;
+    Ok(Told { reason, summary: turn.summary(), sample_rate: speech.settings().stft.sample_rate })
 }
 
-fn stopped(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(Error::Stopped))
+fn hand_on(made: &mut Made, sink: Option<&mut WavSink>, output: &mut Output) -> anyhow::Result<()> {
+    output.text(&made.text)?;
+    made.text.clear();
+    if let Some(sink) = sink {
+        sink.write(&made.samples)?;
+    }
+    made.samples.clear();
+    Ok(())
+}
+
+/// Has the daemon do it: text goes to `output` as it comes, sound into the file at `sound`.
+///
+/// # Errors
+/// The daemon's, and those of the file.
+pub fn tell_by_daemon(
+    daemon: &Daemon,
+    options: Options,
+    begin: impl AsyncFnOnce(&Connection, &Options) -> eddy_ipc::Result<Option<OwnedFd>>,
+    sound: Option<&Path>,
+    output: &mut Output,
+) -> anyhow::Result<Ended> {
+    let sink = sound.map(|path| WavSink::create(path, SAMPLE_RATE)).transpose()?;
+    let (send, pipe) = std::sync::mpsc::channel::<Option<OwnedFd>>();
+    let writing = std::thread::spawn(move || -> anyhow::Result<()> {
+        let (Ok(Some(pipe)), Some(mut sink)) = (pipe.recv(), sink) else { return Ok(()) };
+        read_samples(pipe, |samples| Ok(sink.write(samples)?))?;
+        Ok(sink.finish()?)
+    });
+    let begin = async |connection: &Connection, options: &Options| {
+        let pipe = begin(connection, options).await?;
+        // The thread waits for it as long as there is one to come.
+        let _ = send.send(pipe);
+        Ok(())
+    };
+    let followed = daemon.follow(options, begin, |delta| {
+        match delta {
+            Delta::Text(text) | Delta::Transcript(text) => output.text(text)?,
+            Delta::Progress { .. } | Delta::Queued(_) | Delta::Other(_) => {}
+        }
+        Ok(())
+    });
+    drop(send);
+    let written = writing.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the sound could not be written")));
+    let ((), ended) = followed?;
+    written?;
+    Ok(ended)
+}
+
+/// The fields that every speech verb reports, from what the daemon told.
+#[must_use]
+pub fn report_of(ended: &Ended) -> Map<String, Value> {
+    let outcome = &ended.outcome;
+    let text = outcome.text.as_deref().unwrap_or_default();
+    let reason = outcome.finish_reason.unwrap_or(FinishReason::Stop);
+    let timings = outcome.latency.iter().map(|(stage, time)| (stage.clone(), seconds(Duration::from_secs_f64(*time))));
+    fields(text, reason, outcome.tokens.unwrap_or_default(), outcome.samples, SAMPLE_RATE, timings.collect())
 }

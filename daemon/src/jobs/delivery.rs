@@ -42,6 +42,27 @@ impl Pipe {
         Self { outlet, pending: Vec::new(), stuck: None, patience }
     }
 
+    /// Adds bytes to what goes out.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// Writes what the pipe takes. `None` if there is room for more, else what the step of a job has come to.
+    pub fn step(&mut self, what: &str) -> Option<Step> {
+        match self.flush() {
+            Flow::Clear => None,
+            Flow::Full => Some(Step::Full),
+            Flow::Closed => Some(Step::Abandoned),
+            Flow::Stalled(after) => Some(stalled(what, after)),
+        }
+    }
+
+    /// Whether everything has been written.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     fn flush(&mut self) -> Flow {
         if self.pending.is_empty() {
             return if self.outlet.is_closed() { Flow::Closed } else { Flow::Clear };
@@ -82,12 +103,12 @@ pub enum Sound {
 }
 
 impl Sound {
-    fn flush(&mut self) -> Flow {
+    fn step(&mut self) -> Option<Step> {
         match self {
-            Self::Pipe(pipe) => pipe.flush(),
-            Self::Loudspeaker(line) if line.is_cut() => Flow::Closed,
-            Self::Loudspeaker(line) if line.has_room() => Flow::Clear,
-            Self::Loudspeaker(_) => Flow::Full,
+            Self::Pipe(pipe) => pipe.step("audio"),
+            Self::Loudspeaker(line) if line.is_cut() => Some(Step::Abandoned),
+            Self::Loudspeaker(line) if line.has_room() => None,
+            Self::Loudspeaker(_) => Some(Step::Full),
         }
     }
 
@@ -101,7 +122,7 @@ impl Sound {
     /// Whether the caller has everything, or has heard it.
     fn is_clear(&self) -> bool {
         match self {
-            Self::Pipe(pipe) => pipe.pending.is_empty(),
+            Self::Pipe(pipe) => pipe.is_clear(),
             Self::Loudspeaker(line) => {
                 line.finish();
                 line.is_over()
@@ -153,7 +174,7 @@ impl Delivery {
             Words::Transcript => self.feed.transcript(text),
         }
         if let Some(stream) = &mut self.stream {
-            stream.pending.extend_from_slice(text.as_bytes());
+            stream.push(text.as_bytes());
         }
     }
 
@@ -172,19 +193,20 @@ impl Delivery {
             Some(Flow::Stalled(after)) => return Some(stalled("stream", after)),
             Some(Flow::Clear | Flow::Full) | None => {}
         }
-        match self.sound.as_mut().map(Sound::flush) {
-            Some(Flow::Closed) => Some(Step::Abandoned),
-            Some(Flow::Stalled(after)) => Some(stalled("audio", after)),
-            Some(Flow::Full) => Some(Step::Full),
-            Some(Flow::Clear) | None => None,
-        }
+        self.sound.as_mut().and_then(Sound::step)
     }
 
     /// Whether everything has been written.
     #[must_use]
     pub fn is_clear(&self) -> bool {
-        self.sound.as_ref().is_none_or(Sound::is_clear)
-            && self.stream.as_ref().is_none_or(|pipe| pipe.pending.is_empty())
+        self.sound.as_ref().is_none_or(Sound::is_clear) && self.stream.as_ref().is_none_or(Pipe::is_clear)
+    }
+
+    /// Ends the sound at once: nobody wants the rest.
+    pub fn abandon(&self) {
+        if let Some(Sound::Loudspeaker(line)) = &self.sound {
+            line.cut();
+        }
     }
 
     /// Ends the pipes.

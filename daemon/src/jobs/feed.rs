@@ -24,6 +24,8 @@ pub struct News {
     pub text: String,
     /// Further transcript.
     pub transcript: String,
+    /// How far the work is: done, and all there is.
+    pub progress: Option<(u64, u64)>,
     /// The end, after which nothing more comes.
     pub end: Option<(RequestState, Outcome)>,
     ended: bool,
@@ -36,7 +38,8 @@ impl News {
         let queued = self.queued.take().map(Delta::Queued);
         let transcript = piece(&mut self.transcript).map(Delta::Transcript);
         let text = piece(&mut self.text).map(Delta::Text);
-        [queued, transcript, text].into_iter().flatten()
+        let progress = self.progress.take().map(|(done, total)| Delta::Progress { done, total });
+        [queued, transcript, text, progress].into_iter().flatten()
     }
 }
 
@@ -58,6 +61,11 @@ impl Feed {
         if !text.is_empty() {
             self.add(|news| news.transcript.push_str(text));
         }
+    }
+
+    /// Tells how far the work is.
+    pub fn progress(&self, done: u64, total: u64) {
+        self.add(|news| news.progress = Some((done, total)));
     }
 
     /// Ends it. Only the first end counts.
@@ -86,7 +94,8 @@ impl Feed {
             let arrived = self.arrived.notified();
             {
                 let mut news = self.news();
-                if news.queued.is_some() || !news.text.is_empty() || !news.transcript.is_empty() || news.end.is_some() {
+                let said = !news.text.is_empty() || !news.transcript.is_empty();
+                if said || news.queued.is_some() || news.progress.is_some() || news.end.is_some() {
                     let ended = news.ended;
                     return std::mem::replace(&mut *news, News { ended, ..News::default() });
                 }

@@ -15,7 +15,7 @@ use eddy_models::speech::{MelClip, MelFeatures, Prompt, ReplyOptions, Speech};
 use super::line::{RATE, SoundLine};
 use super::loader::{Model, SpeechModel};
 use super::memory::{Kept, Memory, Place, Said};
-use super::refusal;
+use super::{refusal, wrong_model};
 use crate::engine::{Ending, Job, Step};
 use crate::speech::{Made, Progress, Turn};
 
@@ -522,7 +522,7 @@ impl LiveJob {
 
 impl Job<Model> for LiveJob {
     fn step(&mut self, model: &mut Model) -> Step {
-        let Model::Speech(model) = model;
+        let Model::Speech(model) = model else { return Step::Failed(wrong_model()) };
         let first = self.place.is_some_and(|place| self.work.memory.is_first(place));
         let dropped = matches!(self.work.utterance.state().wish, Wish::Drop);
         if !first && !dropped {

@@ -4,17 +4,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use eddy_models::folder::Wanted;
+use eddy_models::retrieval::Encoder;
 use eddy_models::speech::{Parts, Speech};
 use eddy_models::{Runtime, RuntimeOptions, Stop};
 
 use super::memory::Kept;
 use crate::engine::{Folder, Loaded, Loader, Task};
+use crate::text::Author;
 
 /// A model in memory.
 #[derive(Debug)]
 pub enum Model {
     /// Speech in and out.
     Speech(Box<SpeechModel>),
+    /// Written answers.
+    Text(Box<Author>),
+    /// Search by meaning.
+    Retrieval(Box<Encoder>),
 }
 
 /// A speech model and the conversations that are in its memory. They go when it goes, because a cache keeps the
@@ -31,6 +37,7 @@ impl Model {
     pub fn forget(&mut self, conversation: u64) {
         match self {
             Self::Speech(model) => drop(model.kept.remove(&conversation)),
+            Self::Text(_) | Self::Retrieval(_) => {}
         }
     }
 }
@@ -61,7 +68,15 @@ impl OnnxLoader {
                 let model = Model::Speech(Box::new(SpeechModel { speech, kept: HashMap::new() }));
                 Ok(Loaded { model, brake: Arc::new(stop), remarks })
             }
-            Some(task @ (Task::Text | Task::Vision | Task::Retrieval)) => Err(eddy_models::Error::BadRequest(format!(
+            Some(Task::Text) => {
+                let author = Author::load(&runtime, &folder.path, wanted, &stop)?;
+                Ok(Loaded { model: Model::Text(Box::new(author)), brake: Arc::new(stop), remarks: Vec::new() })
+            }
+            Some(Task::Retrieval) => {
+                let encoder = Encoder::load(&runtime, &folder.path, wanted, &stop)?;
+                Ok(Loaded { model: Model::Retrieval(Box::new(encoder)), brake: Arc::new(stop), remarks: Vec::new() })
+            }
+            Some(task @ Task::Vision) => Err(eddy_models::Error::BadRequest(format!(
                 "this version of the daemon does not serve models for {} yet",
                 task.name()
             ))),

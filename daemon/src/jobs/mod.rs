@@ -7,20 +7,31 @@ mod live;
 mod loader;
 mod memory;
 mod options;
+mod retrieval;
 mod speech;
+mod text;
+mod vectors;
 mod writing;
 
 pub use delivery::{Delivery, Pipe, Sound, Words};
-pub use feed::{Feed, News};
+pub use feed::Feed;
 pub use line::{RATE, SoundLine};
-pub use live::{Audience, HEARD_RATE, LiveJob, LiveWork, Told, TurnEnd, Utterance, Wish};
-pub use loader::{Model, OnnxLoader, SpeechModel};
+pub use live::{Audience, LiveJob, LiveWork, Told, TurnEnd, Utterance, Wish};
+pub use loader::{Model, OnnxLoader};
 pub use memory::{Hold, Memory};
-pub use options::{Drawn, reply_options};
+pub use options::{Drawn, asked, reply_options};
+pub use retrieval::EncodeJob;
 pub use speech::{Input, SpeechJob, SpeechWork};
+pub use text::TextJob;
+pub use vectors::{Piped, Shelving, Waiting};
 pub use writing::WritingJob;
 
 use eddy_ipc::Error;
+
+/// A model's folder was exchanged for one of another kind between a request and its turn.
+fn wrong_model() -> Error {
+    Error::ModelFailed("the model was replaced by one of another kind; ask again".into())
+}
 
 /// The error that a caller gets for one of a model's.
 fn refusal(error: &eddy_models::Error) -> Error {

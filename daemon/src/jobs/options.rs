@@ -1,11 +1,15 @@
-//! From a caller's options and the configuration to how a reply is drawn.
+//! From a caller's options and the configuration to what is asked of a model and how its reply is drawn.
 
 use std::hash::{BuildHasher, Hasher};
 
 use eddy_config::{Auto, Config};
-use eddy_ipc::Options;
+use eddy_ipc::{Error, Options};
 use eddy_models::sampler::Sampling;
 use eddy_models::speech::{Mode, ReplyOptions};
+use eddy_models::text::GenerationOptions;
+use serde_json::Value;
+
+use crate::text::{Asked, Draw};
 
 /// What is drawn with the caller's temperature and top-k; the rest is drawn as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +28,7 @@ pub enum Drawn {
 pub fn reply_options(mode: Mode, drawn: Drawn, options: [&Options; 2], config: &Config) -> ReplyOptions {
     let generation = &config.generation;
     let limit = pick(options, |options| options.max_tokens).unwrap_or(generation.max_items);
-    let seed = pick(options, |options| options.seed).unwrap_or(match generation.seed {
-        Auto::Set(seed) => seed,
-        Auto::Auto => std::hash::RandomState::new().build_hasher().finish(),
-    });
+    let seed = seed(pick(options, |options| options.seed), config);
     let published = ReplyOptions { max_items: limit as usize, seed, ..ReplyOptions::new(mode) };
     if drawn == Drawn::Nothing || pick(options, |options| options.greedy).unwrap_or(generation.greedy) {
         return published.greedy();
@@ -42,6 +43,47 @@ pub fn reply_options(mode: Mode, drawn: Drawn, options: [&Options; 2], config: &
     };
     let audio = (set(generation.audio_temperature), set(generation.audio_top_k));
     ReplyOptions { text, audio: sampling(published.audio, own(Drawn::Sound), audio), ..published }
+}
+
+/// What a caller of a written answer asks. The caller's options come first, then the configuration's, then the habits of
+/// the model.
+///
+/// # Errors
+/// [`Error::InvalidOption`] for tools or a schema that are no JSON.
+pub fn asked(messages: Vec<Value>, options: &Options, config: &Config) -> Result<Asked, Error> {
+    let generation = &config.generation;
+    let json = |name: &str, text: &Option<String>| {
+        let Some(text) = text else { return Ok(None) };
+        let parsed: Result<Value, _> = serde_json::from_str(text);
+        parsed.map(Some).map_err(|error| Error::InvalidOption(format!("the option \"{name}\" is not JSON: {error}")))
+    };
+    let tools = json("tools", &options.tools)?.unwrap_or_default();
+    if !tools.is_null() && !tools.is_array() {
+        return Err(Error::InvalidOption("the option \"tools\": expected a JSON list of functions".into()));
+    }
+    let draw = Draw {
+        greedy: options.greedy.unwrap_or(generation.greedy),
+        temperature: options.temperature.or(set(generation.temperature)).map(|value| value as f32),
+        top_k: options.top_k.or(set(generation.top_k)).map(|value| value as usize),
+        top_p: set(generation.top_p).map(|value| value as f32),
+        min_p: set(generation.min_p).map(|value| value as f32),
+        repetition_penalty: set(generation.repetition_penalty).map(|value| value as f32),
+    };
+    let generation = GenerationOptions {
+        max_tokens: options.max_tokens.unwrap_or(generation.max_tokens) as usize,
+        seed: seed(options.seed, config),
+        stop: options.stop.clone().unwrap_or_default(),
+        ..GenerationOptions::default()
+    };
+    let (schema, drop_oldest) = (json("schema", &options.schema)?, options.drop_oldest.unwrap_or_default());
+    Ok(Asked { messages, tools, call: false, schema, drop_oldest, draw, options: generation })
+}
+
+fn seed(asked: Option<u64>, config: &Config) -> u64 {
+    asked.unwrap_or(match config.generation.seed {
+        Auto::Set(seed) => seed,
+        Auto::Auto => std::hash::RandomState::new().build_hasher().finish(),
+    })
 }
 
 type Knobs = (Option<f64>, Option<u32>);

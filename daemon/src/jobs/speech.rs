@@ -15,7 +15,7 @@ use eddy_models::speech::{Prompt, ReplyOptions};
 use super::delivery::Delivery;
 use super::loader::{Model, SpeechModel};
 use super::memory::{Hold, Kept, Memory, Place, Said};
-use super::refusal;
+use super::{refusal, wrong_model};
 use crate::engine::{Ending, Job, Step};
 use crate::speech::{Made, Progress, Summary, Turn, Unheard, hear};
 
@@ -241,7 +241,7 @@ impl SpeechJob {
 
 impl Job<Model> for SpeechJob {
     fn step(&mut self, model: &mut Model) -> Step {
-        let Model::Speech(model) = model;
+        let Model::Speech(model) = model else { return Step::Failed(wrong_model()) };
         if let Some((memory, place)) = &self.memory
             && !memory.is_first(*place)
         {
@@ -273,6 +273,9 @@ impl Job<Model> for SpeechJob {
             }
         };
         self.conclude(model, replying, state == RequestState::Done);
+        if state != RequestState::Done {
+            self.delivery.abandon();
+        }
         // The pipes first: whoever learns of the end finds everything there.
         self.delivery.close();
         self.hold = None;

@@ -7,7 +7,7 @@ use eddy_models::speech::{MelClip, Mode, Prompt, ReplyOptions};
 
 use super::live::{Audience, Told};
 use super::loader::{Model, SpeechModel};
-use super::refusal;
+use super::{refusal, wrong_model};
 use crate::engine::{Ending, Job, Step};
 use crate::speech::{Made, Progress, TRANSCRIBE, Turn};
 
@@ -52,7 +52,7 @@ impl WritingJob {
 
 impl Job<Model> for WritingJob {
     fn step(&mut self, model: &mut Model) -> Step {
-        let Model::Speech(model) = model;
+        let Model::Speech(model) = model else { return Step::Failed(wrong_model()) };
         self.advance(model).unwrap_or_else(|error| Step::Failed(refusal(&error)))
     }
 

@@ -25,7 +25,8 @@ pub fn hear(
     read: impl FnOnce(Duration) -> Result<Clip, eddy_audio::Error>,
 ) -> Result<MelFeatures, Unheard> {
     let mel = speech.settings().mel.clone();
-    let longest = speech.encoder()?.longest() * mel.hop;
+    // One sample more would begin another frame.
+    let longest = speech.encoder()?.longest().saturating_mul(mel.hop).saturating_sub(1);
     let longest = Duration::from_secs_f64(longest as f64 / f64::from(mel.sample_rate));
     let recording = read(longest)?.at_rate(mel.sample_rate)?;
     let mut clip = MelClip::new(speech.front_end());

@@ -605,6 +605,10 @@ impl Live {
                 self.lines.pop_front();
             }
         }
+        if self.exchange.is_none() && self.player.is_abandoned() {
+            self.player.cut();
+            self.dispatch(Event::ReplyEnded, "nobody wants to hear the rest");
+        }
         let played = self.player.pump(self.config.audio.playback_buffer);
         match played {
             Played::Same => {}

@@ -4,15 +4,18 @@
 //! from it; none of them touches a device or a model, so every case can be played through. One thread joins them with the
 //! microphone, the loudspeaker and the engine; [`Voice`] is how others hold it.
 
-pub mod barge_in;
+mod barge_in;
 mod devices;
 mod exchange;
 mod handle;
 mod listener;
 mod live;
+mod local;
 mod player;
-pub mod state;
-pub mod turn;
+mod state;
+mod turn;
 
+pub use crate::jobs::{Audience, RATE, Told, TurnEnd};
 pub use handle::{Change, Observer, Parts, Status, Voice};
+pub use local::Local;
 pub use state::State;

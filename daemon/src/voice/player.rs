@@ -85,6 +85,12 @@ impl Player {
         self.current.as_ref().is_some_and(|current| current.begun)
     }
 
+    /// Whether the maker has left what is played.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.line.is_cut())
+    }
+
     /// How often a voice ran dry.
     #[must_use]
     pub fn underruns(&self) -> u64 {

@@ -89,10 +89,10 @@ impl AsFd for Outlet {
     }
 }
 
-/// A pipe for sound: the read end goes to the caller, the outlet stays. Only the write end does not
+/// A pipe for sound or vectors: the read end goes to the caller, the outlet stays. Only the write end does not
 /// block, so that callers may read as they please. The read end has to be dropped here once it is sent,
 /// or its closing on the other side goes unnoticed.
-pub fn sound_pipe() -> io::Result<(OwnedFd, Outlet)> {
+pub fn outgoing_pipe() -> io::Result<(OwnedFd, Outlet)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     set_nonblocking(&writer)?;
     // The user may have too many large pipes already; the usual 64 KiB do.

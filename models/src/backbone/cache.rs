@@ -206,20 +206,31 @@ impl Cache {
         Ok(())
     }
 
-    /// A cache of its own with the same contents.
-    pub(super) fn copy(&self, slots: &[Slot], growth: Growth, binding: IoBinding) -> Result<Self, ort::Error> {
+    /// A cache of its own with what this one held at the point `end`.
+    pub(super) fn copy(
+        &self,
+        slots: &[Slot],
+        growth: Growth,
+        binding: IoBinding,
+        end: &Snapshot,
+    ) -> Result<Self, ort::Error> {
         let mut copy = Self::new(slots, growth, binding)?;
         copy.capacity = match growth {
-            Growth::InPlace => self.length.next_multiple_of(FIRST_CAPACITY).max(FIRST_CAPACITY),
+            Growth::InPlace => end.length.next_multiple_of(FIRST_CAPACITY).max(FIRST_CAPACITY),
             Growth::Replace => 0,
         };
-        copy.length = self.length;
+        copy.length = end.length;
+        let mut states = end.convolutions.iter();
         for ((slot, from), to) in slots.iter().zip(&self.tensors).zip(&mut copy.tensors) {
             match slot.kind {
-                SlotKind::Convolution { .. } => bytes_mut(to).copy_from_slice(bytes(from)),
+                SlotKind::Convolution { .. } => {
+                    if let Some(state) = states.next() {
+                        bytes_mut(to).copy_from_slice(state);
+                    }
+                }
                 SlotKind::Attention { heads, head_dim } => {
-                    let capacity = copy.capacity.max(self.length);
-                    *to = resized(slot.element, heads, head_dim, from, self.length, capacity)?;
+                    let capacity = copy.capacity.max(end.length);
+                    *to = resized(slot.element, heads, head_dim, from, end.length, capacity)?;
                 }
             }
         }

@@ -214,12 +214,13 @@ impl Backbone {
         Cache::new(&self.slots, self.growth, self.graph.binding()?).map_err(|error| self.graph.failure(&error))
     }
 
-    /// A copy of `cache` that goes its own way.
+    /// A copy of what `cache` held at `end`, which goes its own way.
     ///
     /// # Errors
-    /// [`Error::Graph`] when memory is refused.
-    pub fn fork(&self, cache: &Cache) -> Result<Cache> {
-        cache.copy(&self.slots, self.growth, self.graph.binding()?).map_err(|error| self.graph.failure(&error))
+    /// [`Error::BadRequest`] when `end` is further than the cache is, [`Error::Graph`] when memory is refused.
+    pub fn fork(&self, cache: &Cache, end: &Snapshot) -> Result<Cache> {
+        check_reached(cache, end)?;
+        cache.copy(&self.slots, self.growth, self.graph.binding()?, end).map_err(|error| self.graph.failure(&error))
     }
 
     /// The point that `cache` is at, to go back to.
@@ -233,13 +234,7 @@ impl Backbone {
     /// # Errors
     /// [`Error::BadRequest`] when `to` is further than the cache is.
     pub fn rewind(&self, cache: &mut Cache, to: &Snapshot) -> Result<()> {
-        if to.length() > cache.length {
-            return Err(Error::BadRequest(format!(
-                "cannot go back to position {} of a cache that holds {}",
-                to.length(),
-                cache.length
-            )));
-        }
+        check_reached(cache, to)?;
         cache.rewind(&self.slots, self.growth, to).map_err(|error| self.graph.failure(&error))
     }
 
@@ -380,6 +375,14 @@ struct Step {
     replaced: Vec<Option<DynTensor>>,
     /// Positions that the cache holds after it.
     total: usize,
+}
+
+fn check_reached(cache: &Cache, point: &Snapshot) -> Result<()> {
+    if point.length() <= cache.length {
+        return Ok(());
+    }
+    let (point, held) = (point.length(), cache.length);
+    Err(Error::BadRequest(format!("cannot go back to position {point} of a cache that holds {held}")))
 }
 
 impl Step {

@@ -10,6 +10,13 @@ use crate::tokenizer::{Special, TextStream};
 use super::model::TextModel;
 use super::stops::StopStrings;
 
+/// What begins a message.
+const TURN_START: &str = "<|im_start|>";
+/// Positions that a step of the prefill has at least before it ends for the sake of a message's beginning.
+const LEAST_CHUNK: usize = 64;
+/// The same for the system prompt, which conversations share most.
+const LEAST_FIRST_CHUNK: usize = 16;
+
 /// How text is generated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationOptions {
@@ -23,7 +30,8 @@ pub struct GenerationOptions {
     pub stop: Vec<String>,
     /// Whether special tokens are written, as a parser of tool calls needs.
     pub special: Special,
-    /// Positions in one step of the prefill.
+    /// Positions in one step of the prefill at most. A step ends early where a message begins, once it is worth it:
+    /// conversations that share their first messages then share what was computed of them.
     pub chunk: usize,
     /// Keep the logits from which each token was taken.
     pub record: bool,
@@ -87,6 +95,7 @@ enum State {
 pub struct Generation {
     options: GenerationOptions,
     prompt: Vec<u32>,
+    turn_start: Option<u32>,
     state: State,
     /// Prompt and text so far, which the repetition penalty looks at.
     seen: Vec<u32>,
@@ -120,6 +129,7 @@ impl Generation {
         Ok(Self {
             state: State::Prefill { done: 0 },
             seen: prompt.clone(),
+            turn_start: model.tokenizer().find(TURN_START),
             tokens: 0,
             text: TextStream::new(options.special),
             stops: StopStrings::new(&options.stop),
@@ -196,12 +206,20 @@ impl Generation {
 
     fn prefill(&mut self, model: &mut TextModel, cache: &mut Cache, done: usize) -> Result<Event> {
         let total = self.prompt.len();
-        let end = total.min(done + self.options.chunk.max(1));
+        let end = self.chunk_end(cache.length(), done);
         let begun = Instant::now();
         let output = model.feed(cache, &self.prompt[done..end], end == total)?;
         self.prefill += begun.elapsed();
         self.state = if end == total { State::Choose(output) } else { State::Prefill { done: end } };
         Ok(Event::Prefilled { done: end, total })
+    }
+
+    /// Where the step of the prefill that begins at `done` ends.
+    fn chunk_end(&self, held: usize, done: usize) -> usize {
+        let end = self.prompt.len().min(done + self.options.chunk.max(1));
+        let least = done + if held == 0 { LEAST_FIRST_CHUNK } else { LEAST_CHUNK };
+        let beginning = (least..end).find(|at| Some(self.prompt[*at]) == self.turn_start);
+        beginning.unwrap_or(end)
     }
 
     fn choose(&mut self, model: &mut TextModel, allowed: impl Fn(u32) -> bool) -> Result<Event> {

@@ -2,9 +2,11 @@
 
 mod generation;
 mod model;
+mod prefixes;
 mod session;
 mod stops;
 
 pub use generation::{Event, Finish, Generation, GenerationOptions};
 pub use model::{Identity, TextModel};
+pub use prefixes::{PrefixCounts, Prefixes};
 pub use session::TextSession;

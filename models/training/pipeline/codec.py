@@ -20,6 +20,7 @@ CODEBOOKS, SIZE, RATE, FRAME = 8, 256, 24000, 1920
 FFT, HOP, UP = 1280, 320, 6
 WIDTH, INNER, HEADS, KV_HEADS, PLAN, WINDOW = 256, 640, 8, 4, "cacac", 30
 STEPS, BATCH, SEGMENT, PEAK, WARM, FREE = 3200, 8, 12, 1.5e-3, 100, 200
+POLISH_STEPS, POLISH_BATCH, POLISH_SEGMENT, POLISH_PEAK = 1500, 6, 30, 8e-4
 
 
 def mel_bank(n_fft: int, bins: int) -> torch.Tensor:
@@ -183,21 +184,24 @@ class Codec(nn.Module):
         if not free:
             used = rng.randint(1, CODEBOOKS) if rng.random() < 0.3 else CODEBOOKS
             flat, commit = self.quantiser(flat, used)
+        near, far = self.compare(wave, self.sound(flat.view_as(points)), rng.sample(sorted(self.banks), 2))
+        return near + far + 0.25 * commit, {"mel": near.detach() / 2, "convergence": far.detach() / 2, "commit": commit.detach()}
+
+    def sound(self, points: torch.Tensor) -> torch.Tensor:
         with mixed():
-            features = self.decoder.features(self.decoder.enter(flat.view_as(points)))
-        made = synthesise(features.float())
+            features = self.decoder.features(self.decoder.enter(points))
+        return synthesise(features.float())
+
+    def compare(self, wave: torch.Tensor, made: torch.Tensor, resolutions: list[int]):
+        """How far two sounds are apart, summed over the resolutions: logarithms of the spectra, spectral convergence."""
         near = far = 0.0
-        for n_fft in rng.sample(sorted(self.banks), 2):
+        for n_fft in resolutions:
             real, fake = magnitude(wave, n_fft), magnitude(made, n_fft)
             bank = self.banks[n_fft].to(wave.device)
             real_mel, fake_mel = real @ bank, fake @ bank
             near = near + F.l1_loss((fake_mel + 1e-4).log(), (real_mel + 1e-4).log()) + 0.3 * F.l1_loss((fake + 1e-3).log(), (real + 1e-3).log())
             far = far + (real_mel - fake_mel).norm() / real_mel.norm().clamp(min=1e-3)
-        return near + far + 0.25 * commit, {"mel": near.detach() / 2, "convergence": far.detach() / 2, "commit": commit.detach()}
-
-
-def pieces() -> list[torch.Tensor]:
-    return [F.pad(torch.from_numpy(pcm), (0, -len(pcm) % FRAME)) for name in ("answers", "generic") for _, pcm in held_in(name)]
+        return near, far
 
 
 def held_in(name: str) -> list[tuple[str, np.ndarray]]:
@@ -211,7 +215,7 @@ def train() -> None:
     where = device()
     codec = Codec().to(where)
     run = Run("codec", codec, STEPS, PEAK, WARM, decay=0.01, seed=1)
-    clips = pieces()
+    clips = [*whole("answers"), *whole("generic")]
     length = SEGMENT * FRAME
 
     def batch(rng: random.Random) -> torch.Tensor:
@@ -233,9 +237,48 @@ def train() -> None:
     encode_answers(codec.eval())
 
 
-def load() -> Codec:
+def polish() -> None:
+    """The decoder alone, from codes that stay what they are: whole answers from their start, as they will be spoken.
+
+    The segments of `train` begin anywhere and are shorter than what the decoder looks back upon, so it has seldom seen
+    its past whole. One frame in thirty has a wrong last code or two, since the assistant slips there first.
+    """
+    prepare(5)
+    where = device()
+    codec = load("codec")
+    for p in [*codec.encoder.parameters(), *codec.quantiser.parameters()]:
+        p.requires_grad_(False)
+    run = Run("polish", codec, POLISH_STEPS, POLISH_PEAK, 50, decay=0.01, seed=5)
+    answers, generic = ([(wave, codec.encode(wave.to(where)).cpu()) for wave in whole(name)] for name in ("answers", "generic"))
+    shapes = sorted(codec.banks)
+
+    def cut(source, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        wave, codes = rng.choice(source)
+        start = 0 if rng.random() < 0.8 else rng.randrange(0, max(1, len(codes) - POLISH_SEGMENT + 1))
+        codes = codes[start : start + POLISH_SEGMENT]
+        wave = wave[start * FRAME : (start + len(codes)) * FRAME]
+        short = POLISH_SEGMENT - len(codes)
+        return F.pad(wave, (0, short * FRAME)), F.pad(codes, (0, 0, 0, short)), torch.arange(POLISH_SEGMENT * FRAME) < len(wave)
+
+    def loss_of(step: int, rng: random.Random):
+        rows = [cut(answers if rng.random() < 0.8 else generic, rng) for _ in range(POLISH_BATCH)]
+        wave, codes, live = (torch.stack(part).to(where) for part in zip(*rows, strict=True))
+        wrong = (torch.rand(codes.shape[:2], device=where) < 0.03)[..., None] & (torch.arange(CODEBOOKS, device=where) >= CODEBOOKS - 2)
+        codes = torch.where(wrong, torch.randint_like(codes, SIZE), codes)
+        points = sum(codec.quantiser.vectors[book][codes[..., book]] for book in range(CODEBOOKS))
+        near, far = codec.compare(wave, codec.sound(points) * live, rng.sample(shapes, 3))
+        return near + far, {"mel": near.detach() / 3, "convergence": far.detach() / 3}
+
+    run.go(loss_of)
+
+
+def whole(name: str) -> list[torch.Tensor]:
+    return [F.pad(torch.from_numpy(pcm), (0, -len(pcm) % FRAME)) for _, pcm in held_in(name)]
+
+
+def load(stage: str = "polish") -> Codec:
     codec = Codec().to(device())
-    codec.load_state_dict(torch.load(store.place("checkpoints", "codec.pt"), map_location=device(), weights_only=False)["model"])
+    codec.load_state_dict(torch.load(store.place("checkpoints", f"{stage}.pt"), map_location=device(), weights_only=False)["model"])
     return codec.eval()
 
 

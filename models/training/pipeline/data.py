@@ -24,7 +24,7 @@ def speech() -> None:
     for name, texts in (("answers", questions.answers()), ("generic", sentences.generic(GENERIC_SPEECH, SEED)), ("harvard", sentences.HARVARD)):
         path = store.place("speech", f"{name}.npz")
         if not path.exists():
-            clips = [voices.answer(text) for text in texts]
+            clips = [voices.answer(text, questions.paces().get(text, 1.0)) for text in texts]
             ends = np.cumsum([len(clip) for clip in clips])
             pcm = (np.concatenate(clips) * 32767).round().astype(np.int16)
             store.write(path, lambda temporary: save_npz(temporary, pcm=pcm, ends=ends, texts=np.array(texts)))
@@ -49,6 +49,27 @@ def user_voice(rng: random.Random) -> str:
     if draw < 0.78:
         return f"flite:{rng.choice(voices.FLITE)}:{rng.uniform(0.85, 1.25):.2f}"
     return f"joe:{rng.uniform(0.84, 1.22):.2f}:{rng.uniform(0.85, 1.2):.2f}"
+
+
+def wide_voice(rng: random.Random) -> str:
+    """Another person each time: every engine's voices with other throats, mostly those that sound least like a machine."""
+    draw = rng.random()
+    if draw < 0.45:
+        size = rng.uniform(0.82, 1.22)
+        return f"flite:{rng.choice(['kal', *voices.FLITE])}:{rng.uniform(0.85, 1.25) * size:.2f}@{size:.2f}"
+    if draw < 0.75:
+        size = rng.uniform(0.88, 1.14)
+        return f"espeak:{rng.choice(voices.ACCENTS)}+{rng.choice(voices.VARIANTS)}:{round(rng.randint(115, 205) / size)}:{rng.randint(10, 90)}@{size:.2f}"
+    return f"joe:{rng.uniform(0.78, 1.32):.2f}:{rng.uniform(0.85, 1.25):.2f}"
+
+
+def line(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Three times in ten, the band of a telephone or of a poor microphone."""
+    if rng.random() > 0.3:
+        return samples
+    spectrum, pitch = np.fft.rfft(samples), np.fft.rfftfreq(len(samples), 1 / 16000)
+    low, high = rng.uniform(80, 350), rng.uniform(3200, 7000)
+    return np.fft.irfft(spectrum / (1 + (low / np.maximum(pitch, 1)) ** 6) ** 0.5 / (1 + (pitch / high) ** 12) ** 0.5, len(samples))
 
 
 def dress(text: str, rng: random.Random) -> str:
@@ -88,7 +109,7 @@ def degrade(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def plan() -> dict[str, list[dict]]:
     """Every clip to be made, by set: text, voice, number of the question's instance (-1: none), seed."""
     rng = random.Random(SEED)
-    sets: dict[str, list[dict]] = {"train": [], "unseen": [], "speaker": [], "followup": [], "more": []}
+    sets: dict[str, list[dict]] = {"train": [], "unseen": [], "speaker": [], "followup": [], "more": [], "later": []}
 
     def add(name, number, text, voice, split):
         sets[name].append({"text": text, "instance": number, "voice": voice, "split": split, "seed": rng.randrange(2**32)})
@@ -122,6 +143,17 @@ def plan() -> dict[str, list[dict]]:
     for number, text in questions.wordings("more"):
         if questions.instances()[number].kind == "outside" or len(questions.kinds()[questions.instances()[number].kind].instances) == 1:
             add("more", number, dress(text, rng), user_voice(rng), "forms")
+    alone = {number for number, instance in enumerate(questions.instances()) if len(questions.kinds()[instance.kind].instances) == 1}
+    for number, text in questions.wordings("later"):
+        for _ in range(5 if number in alone else 1):
+            add("later", number, dress(text, rng), wide_voice(rng), "forms")
+    for number, instance in enumerate(questions.instances()):
+        forms = questions.kinds()[instance.kind].forms + questions.kinds()[instance.kind].more
+        for form in forms * (3 if instance.kind == "outside" else 4) if number in alone else rng.sample(forms, min(6, len(forms))):
+            add("later", number, dress(questions.ask(form, instance), rng), wide_voice(rng), "forms")
+    for number, text in questions.wordings("follow"):
+        add("later", number, dress(text, rng), wide_voice(rng), "follow")
+    rng.shuffle(sets["later"])
     return sets
 
 
@@ -131,7 +163,9 @@ def shard(name: str, index: int) -> None:
     for clip in clips:
         rng = np.random.default_rng(clip["seed"])
         samples = voices.say(clip["voice"], clip["text"])
-        samples = degrade(samples, rng) if name in ("train", "more") else clean(samples)
+        if name == "later":
+            samples = line(samples, rng)
+        samples = degrade(samples, rng) if name in ("train", "more", "later") else clean(samples)
         made = mel.log_mel(samples).astype(np.float16)
         frames.append(made)
         rows.append({**clip, "frames": len(made)})
@@ -161,16 +195,20 @@ def more() -> None:
     users(1, ("more",))
 
 
+def later() -> None:
+    users(2, ("later",))
+
+
 class Clips:
-    """The clips of one or several sets: `rows` (text, instance, voice, frames) and `mel(i)`, read from memory-mapped shards."""
+    """The clips of one or several sets: `rows` (text, instance, voice, frames, set) and `mel(i)`, read from memory-mapped shards."""
 
     def __init__(self, *names: str):
         self.rows, self.where, self.shards = [], [], []
-        for path in [path for name in names for path in sorted(store.place("users", "x").parent.glob(f"{name}-*.json"))]:
+        for name, path in [(name, path) for name in names for path in sorted(store.place("users", "x").parent.glob(f"{name}-*.json"))]:
             held = np.load(path.with_suffix(".npy"), mmap_mode="r")
             start = 0
             for row in store.read_json(path):
-                self.rows.append(row)
+                self.rows.append({**row, "set": name})
                 self.where.append((len(self.shards), start))
                 start += row["frames"]
             self.shards.append(held)

@@ -143,9 +143,11 @@ def spoken(text: str) -> str:
 class Batches:
     """Clips of like length, `FRAMES` frames at a time, masked and stretched in time as SpecAugment does."""
 
-    def __init__(self, clips: data.Clips, keep=None):
+    def __init__(self, clips: data.Clips, keep=None, often: dict[int, int] | None = None):
+        """`often` says how many times a clip counts, once if not given."""
         self.clips = clips
-        order = sorted((i for i in range(len(clips)) if keep is None or keep(clips.rows[i])), key=lambda i: clips.rows[i]["frames"])
+        chosen = [i for i in range(len(clips)) if keep is None or keep(clips.rows[i]) for _ in range((often or {}).get(i, 1))]
+        order = sorted(chosen, key=lambda i: clips.rows[i]["frames"])
         self.groups = [order[start : start + 512] for start in range(0, len(order), 512)]
         self.order = order
 

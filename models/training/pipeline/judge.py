@@ -29,6 +29,8 @@ def number(value: int) -> str:
 
 def normal(text: str) -> str:
     text = text.lower().replace("%", " percent ").replace("+", " plus ").replace("=", " is ")
+    text = re.sub(r"\b(you|we)'re\b", r"\1 are", re.sub(r"\bi'm\b", "i am", re.sub(r"\b(it|that|there)'s\b", r"\1 is", text)))
+    text = re.sub(r"\b(they're|their)\b", "there are", text)
     text = re.sub(r"(\d),(\d{3})", r"\1\2", text)
     text = re.sub(r"(?<=\d)(?=[^\d])|(?<=[^\d])(?=\d)", " ", text)
     text = re.sub(r"\d+", lambda m: number(int(m[0])) if len(m[0]) < 6 else m[0], text)
@@ -48,7 +50,7 @@ def whisper():
 def hear(samples: np.ndarray, rate: int) -> str:
     sound = voices.resample(samples.astype(np.float32), rate, 16000)
     sound = np.pad(sound, (4000, 8000))
-    segments, _ = whisper().transcribe(sound, language="en", beam_size=1, temperature=0.0, condition_on_previous_text=False)
+    segments, _ = whisper().transcribe(sound, language="en", temperature=0.0, condition_on_previous_text=False)
     return " ".join(segment.text for segment in segments).strip()
 
 
@@ -58,7 +60,14 @@ def errors(heard: str, said: str) -> tuple[int, int]:
     return distance(normal(heard).split(), truth), len(truth)
 
 
-SMALL = {"a", "an", "the", "of", "is", "to", "in", "it", "i", "and", "at", "on", "has", "says", "you", "your"}
+# Small words that any answer may have: one in the place of another makes no other answer.
+SMALL = {"a", "an", "the", "of", "is", "are", "was", "am", "has", "have", "as", "to", "in", "it", "its", "i", "and", "at", "on", "for", "says", "you", "your", "there"}
+# What the judge may write for the name of a letter.
+LETTER_NAMES = {"ay": "a", "eh": "a", "be": "b", "bee": "b", "see": "c", "sea": "c", "dee": "d", "ee": "e", "ef": "f", "gee": "g", "aitch": "h", "eye": "i", "jay": "j", "kay": "k", "okay": "ok", "el": "l",
+                "em": "m", "en": "n", "oh": "o", "pea": "p", "pee": "p", "queue": "q", "are": "r", "ess": "s", "tea": "t", "tee": "t", "you": "u", "ex": "x", "why": "y"}
+# The share of the letters that may differ between what sounds alike: "is poor" and "as poor", "Paris is" and "Parishes".
+ALIKE = 0.15
+UNSTRESSED = {"a", "an", "and", "the"}
 
 
 @cache
@@ -67,15 +76,41 @@ def answer_words() -> frozenset[str]:
     return frozenset(word for answer in questions.answers() for word in normal(answer).split()) - SMALL
 
 
+@cache
+def bank() -> frozenset[str]:
+    """The letters of every answer, without spaces and unstressed words."""
+    return frozenset(joined(normal(answer).split()) for answer in questions.answers())
+
+
+def joined(words: list[str]) -> str:
+    return "".join(word for word in words if word not in UNSTRESSED)
+
+
+def split_spelling(words: list[str]) -> tuple[list[str], str]:
+    """The words before the letters at the end, and those letters."""
+    letters = next((place for place, word in enumerate(reversed(words)) if len(word) > 1), len(words))
+    return words[: len(words) - letters], "".join(words[len(words) - letters :])
+
+
 def right(heard: str, said: str) -> bool:
     """Whether what was heard means what should have been said.
 
-    Word for word, or letter for letter without the spaces (spelling), or with slips of the judge: at most one word in
-    three, and none that puts another word of the assistant's own vocabulary (another number, another city) in its place.
+    Nothing that was heard may be another answer's word (another number, another city), and no word may be missing without
+    one in its place. Of the rest either the letters are the same in a row, or they sound alike: at most `ALIKE` of them
+    differ, and no other answer is as near. Of a word that is spelled, its letters must all be there, under whatever name
+    the judge gives them, and they say enough.
     """
     got, truth = normal(heard).split(), normal(said).split()
-    if "".join(got) == "".join(truth):
+    whole, wanted = joined(got), joined(truth)
+    if whole == wanted:
         return True
-    foreign = [word for word in got if word not in truth]
-    missing = [word for word in truth if word not in got]
-    return distance(got, truth) <= max(1, len(truth) // 3) and len(missing) <= len(foreign) and not answer_words() & set(foreign)
+    head, letters = split_spelling(truth)
+    if len(letters) > 1:
+        # The letters come after the word that comes before them, or after as many words.
+        after = len(got) - got[::-1].index(head[-1]) if head[-1] in got else len(head)
+        return "".join(LETTER_NAMES.get(word, word) for word in got[after:]) == letters and not (set(got[:after]) - set(truth)) & answer_words()
+    foreign = set(got) - set(truth)
+    if foreign & answer_words() or len(set(truth) - set(got) - SMALL) > len(foreign):
+        return False
+    slips = distance(whole, wanted)
+    return slips <= ALIKE * len(wanted) and all(distance(whole, other) > slips for other in bank() if other != wanted)

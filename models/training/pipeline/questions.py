@@ -31,6 +31,7 @@ class Kind:
     forms: list[str]
     unseen: list[str]
     more: list[str] = field(default_factory=list)
+    later: list[str] = field(default_factory=list)
     follow: list[str] = field(default_factory=list)
     follow_unseen: list[str] = field(default_factory=list)
 
@@ -80,7 +81,7 @@ def kinds() -> dict[str, Kind]:
         for slots in rows:
             call = f"[{kind['tool']}(minutes={slots['minutes']})]" if "tool" in kind else None
             instances.append(Instance(kind["name"], tuple(slots.items()), fill(kind["answer"], slots), call))
-        found[kind["name"]] = Kind(kind["name"], instances, kind["forms"], kind["unseen"], kind.get("more", []), kind.get("follow", []), kind.get("follow_unseen", []))
+        found[kind["name"]] = Kind(kind["name"], instances, kind["forms"], kind["unseen"], kind.get("more", []), kind.get("later", []), kind.get("follow", []), kind.get("follow_unseen", []))
     return found
 
 
@@ -90,12 +91,19 @@ def instances() -> list[Instance]:
 
 
 @cache
+def paces() -> dict[str, float]:
+    """How much longer than usual the assistant takes for an answer."""
+    slow = {kind["name"]: kind.get("pace", 1.0) for kind in source()["kind"]}
+    return {instance.answer: slow[instance.kind] for instance in instances()}
+
+
+@cache
 def answers() -> list[str]:
     return list(dict.fromkeys(instance.answer for instance in instances()))
 
 
 def wordings(split: str) -> list[tuple[int, str]]:
-    """(number of the instance, text) of every question. `split`: "forms", "more" and "unseen" ask completely, "follow" and "follow_unseen" lean on the turn before."""
+    """(number of the instance, text) of every question. `split`: "forms", "more", "later" and "unseen" ask completely, "follow" and "follow_unseen" lean on the turn before."""
     return [(number, ask(form, instance)) for number, instance in enumerate(instances()) for form in getattr(kinds()[instance.kind], split)]
 
 

@@ -94,7 +94,13 @@ def joe(text: str, noise: float = 0.0, pace: float = 1.0) -> tuple[np.ndarray, i
 
 
 def say(voice: str, text: str) -> np.ndarray:
-    """A user's question at 16 kHz. `voice` is espeak:…, flite:… or joe:PITCH:PACE."""
+    """A user's question at 16 kHz. `voice` is espeak:…, flite:… or joe:PITCH:PACE, each with an optional @SIZE.
+
+    SIZE below one is a longer throat and a lower voice, above one a shorter and higher one, at whatever pace this gives.
+    """
+    voice, _, size = voice.partition("@")
+    if size:
+        return resample(say(voice, text), round(16000 * float(size) / 50) * 50, 16000)
     engine, _, name = voice.partition(":")
     if engine == "espeak":
         samples, rate = espeak(name, text)
@@ -107,7 +113,7 @@ def say(voice: str, text: str) -> np.ndarray:
     return resample(samples, rate, 16000)
 
 
-def answer(text: str) -> np.ndarray:
+def answer(text: str, pace: float = 1.0) -> np.ndarray:
     """The assistant's own voice at 24 kHz: no noise, so that the same words always sound the same."""
-    samples, rate = joe(text)
+    samples, rate = joe(text, pace=pace)
     return trim(resample(samples, rate, 24000), 24000, 0.02, 0.10) * 0.9

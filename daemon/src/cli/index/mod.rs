@@ -7,13 +7,17 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use eddy_config::Paths;
+use eddy_ipc::client::RetrievalProxy;
 use eddy_models::retrieval::index::{Access, Index, LocalIndex};
 use eddy_models::retrieval::{Encoder, Side};
 use serde_json::{Map, Value, json};
 
 use super::Outcome;
-use super::model::{Engine, LoadArguments};
+use super::daemon::{BusArguments, Daemon};
+use super::encoding::Encoding;
+use super::model::{LoadArguments, Place, place};
 use super::output::Output;
+use crate::indexes::is_name;
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
@@ -28,9 +32,10 @@ enum Action {
     Create {
         /// Its name.
         name: String,
-        /// Retrieval model that encodes texts for it.
-        #[arg(long, value_name = "DIR")]
-        model: PathBuf,
+        /// Retrieval model that encodes texts for it: a folder, or the name of one of the daemon's [default: the
+        /// daemon's choice].
+        #[arg(long, value_name = "DIR|NAME")]
+        model: Option<String>,
         #[command(flatten)]
         load: LoadArguments,
     },
@@ -87,61 +92,65 @@ enum Action {
 ///
 /// # Errors
 /// One line about what went wrong.
-pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcome> {
     match arguments.action {
-        Action::Create { name, model, load } => create(&name, &model, &load),
-        Action::Add { name, paths, json, load } => add(&name, &paths, json, &load),
+        Action::Create { name, model, load } => create(&name, model.as_deref(), &load, bus),
+        Action::Add { name, paths, json, load } => add(&name, &paths, json, &load, bus),
         Action::Remove { name, documents, all } => remove(&name, &documents, all),
-        Action::Search { name, query, most, json, load } => search(&name, &query, usize::from(most), json, &load),
+        Action::Search { name, query, most, json, load } => search(&name, &query, usize::from(most), json, &load, bus),
         Action::List { name, json } => list(name.as_deref(), json),
     }
 }
 
 /// The folder that holds all indexes.
 fn home() -> anyhow::Result<PathBuf> {
-    Ok(Paths::from_environment()?.data.join("indexes"))
+    Ok(Paths::from_environment()?.indexes())
 }
 
 /// The folder of one index; a name is a file name and nothing more.
 fn folder(name: &str) -> anyhow::Result<PathBuf> {
-    let sensible = name.chars().all(|character| character.is_alphanumeric() || matches!(character, '-' | '_'));
-    anyhow::ensure!(
-        sensible && (1..=64).contains(&name.len()),
-        "{name:?} cannot name an index; use up to 64 letters, digits, - and _"
-    );
+    anyhow::ensure!(is_name(name), "{name:?} cannot name an index; use up to 64 letters, digits, - and _");
     Ok(home()?.join(name))
 }
 
 /// The model that an index was made with.
-fn encoder(index: &LocalIndex, load: &LoadArguments) -> anyhow::Result<(Encoder, Engine)> {
-    let engine = load.engine()?;
-    let folder = PathBuf::from(index.model());
-    let encoder = Encoder::load(&engine.runtime, &folder, load.wanted()?, engine.interrupt.stop())?;
-    anyhow::ensure!(
-        encoder.width() == index.width(),
-        "{}: makes vectors of {} floats, the index has {}; the model was changed, make the index again",
-        folder.display(),
-        encoder.width(),
-        index.width()
-    );
-    Ok((encoder, engine))
+fn encoding(index: &LocalIndex, load: &LoadArguments, bus: &BusArguments) -> anyhow::Result<Encoding> {
+    let encoding = Encoding::open(Some(index.model()), load, bus)?;
+    if let Encoding::Here { encoder, .. } = &encoding {
+        anyhow::ensure!(
+            encoder.width() == index.width(),
+            "{}: makes vectors of {} floats, the index has {}; the model was changed, make the index again",
+            index.model(),
+            encoder.width(),
+            index.width()
+        );
+    }
+    Ok(encoding)
 }
 
-fn create(name: &str, model: &std::path::Path, load: &LoadArguments) -> anyhow::Result<Outcome> {
+fn create(name: &str, model: Option<&str>, load: &LoadArguments, bus: &BusArguments) -> anyhow::Result<Outcome> {
     let folder = folder(name)?;
-    let engine = load.engine()?;
-    let encoder = Encoder::load(&engine.runtime, model, load.wanted()?, engine.interrupt.stop())?;
-    let model = model.canonicalize().with_context(|| model.display().to_string())?;
-    LocalIndex::create(&folder, encoder.width(), &model.to_string_lossy())?;
+    match place(model, load)? {
+        Place::Here(model) => {
+            let engine = load.engine()?;
+            let encoder = Encoder::load(&engine.runtime, &model, load.wanted()?, engine.interrupt.stop())?;
+            let model = model.canonicalize().with_context(|| model.display().to_string())?;
+            LocalIndex::create(&folder, encoder.width(), &model.to_string_lossy())?;
+        }
+        Place::Daemon(model) => {
+            let options = eddy_ipc::Options { model, ..eddy_ipc::Options::default() };
+            Daemon::connect(bus)?
+                .call(async |connection| RetrievalProxy::new(connection).await?.create_index(name, &options).await)?;
+        }
+    }
     Output::new(false).line(&format!("made {}", folder.display()))?;
     Ok(Outcome::Done)
 }
 
-fn add(name: &str, paths: &[PathBuf], json: bool, load: &LoadArguments) -> anyhow::Result<Outcome> {
+fn add(name: &str, paths: &[PathBuf], json: bool, load: &LoadArguments, bus: &BusArguments) -> anyhow::Result<Outcome> {
     let mut index = LocalIndex::open(&folder(name)?, Access::Write)?;
-    let (mut encoder, engine) = encoder(&index, load)?;
-    let outcome = update::Update { index: &mut index, encoder: &mut encoder, interrupt: &engine.interrupt }.run(paths);
-    let done = outcome?;
+    let mut encoding = encoding(&index, load, bus)?;
+    let done = update::Update { index: &mut index, encoding: &mut encoding }.run(paths)?;
     let mut output = Output::new(json);
     for (path, reason) in &done.passed_over {
         eprintln!("eddy: {}: passed over: {reason}", path.display());
@@ -176,10 +185,16 @@ fn remove(name: &str, documents: &[String], all: bool) -> anyhow::Result<Outcome
     Ok(Outcome::Done)
 }
 
-fn search(name: &str, query: &str, most: usize, json: bool, load: &LoadArguments) -> anyhow::Result<Outcome> {
+fn search(
+    name: &str,
+    query: &str,
+    most: usize,
+    json: bool,
+    load: &LoadArguments,
+    bus: &BusArguments,
+) -> anyhow::Result<Outcome> {
     let index = LocalIndex::open(&folder(name)?, Access::Read)?;
-    let (mut encoder, _engine) = encoder(&index, load)?;
-    let query = encoder.encode(&[query], Side::Query)?.remove(0);
+    let query = encoding(&index, load, bus)?.encode(&[query], Side::Query)?.remove(0);
     let hits = index.search(&query, most)?;
     let mut output = Output::new(json);
     let mut found = Vec::new();

@@ -8,10 +8,10 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use eddy_models::Error;
+use eddy_models::retrieval::Side;
 use eddy_models::retrieval::index::{Index, LocalIndex, Passage, Place};
-use eddy_models::retrieval::{Encoder, Side};
 
-use crate::cli::interrupt::Interrupt;
+use crate::cli::encoding::Encoding;
 
 use super::passages::cut;
 
@@ -37,8 +37,7 @@ pub(super) struct Done {
 /// An update in progress.
 pub(super) struct Update<'a> {
     pub index: &'a mut LocalIndex,
-    pub encoder: &'a mut Encoder,
-    pub interrupt: &'a Interrupt,
+    pub encoding: &'a mut Encoding,
 }
 
 impl Update<'_> {
@@ -55,7 +54,7 @@ impl Update<'_> {
         }
         let total = files.len();
         for (number, file) in files.into_iter().enumerate() {
-            if self.interrupt.asked() {
+            if self.encoding.interrupted() {
                 done.interrupted = true;
                 break;
             }
@@ -102,7 +101,7 @@ impl Update<'_> {
         let new: Vec<Passage> = wanted.iter().filter(|passage| !same(passage)).cloned().collect();
         for batch in new.chunks(BATCH) {
             let texts: Vec<&str> = batch.iter().map(|passage| passage.text.as_str()).collect();
-            let vectors = self.encoder.encode(&texts, Side::Document)?;
+            let vectors = self.encoding.encode(&texts, Side::Document)?;
             self.index.add(batch, &vectors)?;
             done.added += batch.len();
         }

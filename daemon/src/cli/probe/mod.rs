@@ -4,15 +4,14 @@
 //! can be compared number by number. `--dump` writes the numbers on the way in NumPy's format.
 
 mod colbert;
-mod dump;
 mod speech;
 mod text;
 
 use std::path::PathBuf;
 
 use super::Outcome;
+use super::dump::{self, Dump};
 use super::model::LoadArguments;
-use dump::Dump;
 
 /// What the pass does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use eddy_ipc::SpeakerVoice;
 use eddy_models::Error;
 use eddy_models::speech::{Event, MelFeatures, Mode, Parts, Prompt, Reply, ReplyOptions, Speech};
 use serde_json::{Map, Value, json};
 
+use crate::cli::Outcome;
 use crate::cli::model::{Loaded, load};
 use crate::cli::output::{Output, peak_rss_mib, seconds};
 use crate::cli::speaking::hear;
-use crate::cli::{Outcome, converse, say, transcribe};
+use crate::speech::{CONVERSE, TRANSCRIBE, read_aloud};
 
 use super::dump::Dump;
 use super::{Arguments, Task};
@@ -95,9 +97,9 @@ fn prompt(
     stages: &mut Map<String, Value>,
 ) -> anyhow::Result<(Mode, Prompt)> {
     let (mode, usual) = match arguments.task {
-        Task::Speech => (Mode::Interleaved, converse::INSTRUCTIONS.to_owned()),
-        Task::Transcribe => (Mode::Sequential, transcribe::INSTRUCTIONS.to_owned()),
-        Task::Speak | Task::Text | Task::Moe | Task::Colbert => (Mode::Sequential, say::Voice::UkFemale.instructions()),
+        Task::Speech => (Mode::Interleaved, CONVERSE.to_owned()),
+        Task::Transcribe => (Mode::Sequential, TRANSCRIBE.to_owned()),
+        Task::Speak | Task::Text | Task::Moe | Task::Colbert => (Mode::Sequential, read_aloud(SpeakerVoice::UkFemale)),
     };
     let open = Prompt::instructed(arguments.system.as_deref().unwrap_or(&usual));
     let asked = match (&arguments.wav, &arguments.text) {

@@ -96,7 +96,15 @@ impl LocalIndex {
         Ok(index)
     }
 
-    /// Takes in what another process has written since.
+    /// Takes in what another process has written since, if it has.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn catch_up(&mut self) -> Result<()> {
+        if self.table.was_changed()? { self.refresh() } else { Ok(()) }
+    }
+
+    /// Reads the table again.
     ///
     /// # Errors
     /// As for [`Self::open`].

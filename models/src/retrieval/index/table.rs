@@ -43,13 +43,15 @@ pub(super) struct Description {
 pub(super) struct Table {
     connection: Connection,
     path: PathBuf,
+    /// What SQLite called the state of the table when it was last asked; others' changes give it another number.
+    version: i64,
 }
 
 impl Table {
     /// Makes the table of a new index.
     pub fn create(path: &Path, width: usize, model: &str) -> Result<Self> {
         let connection = Connection::open(path).map_err(failure(path))?;
-        let mut table = Self { connection, path: path.to_path_buf() };
+        let mut table = Self { connection, path: path.to_path_buf(), version: 0 };
         table.settle()?;
         table.change(|change| {
             change.execute_batch(
@@ -74,7 +76,7 @@ impl Table {
             false => OpenFlags::SQLITE_OPEN_READ_ONLY,
         } | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(failure(path))?;
-        let table = Self { connection, path: path.to_path_buf() };
+        let table = Self { connection, path: path.to_path_buf(), version: 0 };
         table.connection.busy_timeout(PATIENCE).map_err(failure(path))?;
         if write {
             table.settle()?;
@@ -86,6 +88,13 @@ impl Table {
     fn settle(&self) -> Result<()> {
         let set = |name: &str, value: &str| self.connection.pragma_update(None, name, value);
         set("journal_mode", "WAL").and_then(|()| set("synchronous", "FULL")).map_err(self.failure())
+    }
+
+    /// Whether another connection has changed it since this was last asked.
+    pub fn was_changed(&mut self) -> Result<bool> {
+        let version = self.connection.pragma_query_value(None, "data_version", |row| row.get(0));
+        let version: i64 = version.map_err(self.failure())?;
+        Ok(std::mem::replace(&mut self.version, version) != version)
     }
 
     /// Reads what the index is and its entries, in the order of their rows.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-/// The folder that `--dump` names.
+/// The folder that they go to.
 #[derive(Debug)]
 pub struct Dump {
     folder: PathBuf,
@@ -19,7 +19,7 @@ impl Dump {
     /// When it cannot be made.
     pub fn create(folder: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("{}: cannot be made; give --dump a folder that can", folder.display()))?;
+            .with_context(|| format!("{}: cannot be made; name a folder that can", folder.display()))?;
         Ok(Self { folder: folder.to_path_buf() })
     }
 

@@ -1,0 +1,139 @@
+//! `eddy status`, `mute`, `unmute` and `interrupt`: what the daemon is doing, and how to make it stop.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use eddy_ipc::client::{AssistantProxy, DaemonProxy};
+use serde_json::{Map, Value, json};
+use zbus::OwnedVariant;
+
+use super::Outcome;
+use super::daemon::{BusArguments, Daemon};
+use super::models::{Listed, listed, mib};
+use super::output::Output;
+
+/// Mutes the microphone, or takes this person's wish back.
+///
+/// # Errors
+/// One line about what went wrong.
+pub fn mute(muted: bool, bus: &BusArguments) -> anyhow::Result<Outcome> {
+    let daemon = Daemon::connect(bus)?;
+    daemon.call(async |connection| AssistantProxy::new(connection).await?.set_muted(muted).await)?;
+    Ok(Outcome::Done)
+}
+
+/// Ends the reply that is being made or spoken.
+///
+/// # Errors
+/// One line about what went wrong.
+pub fn interrupt(bus: &BusArguments) -> anyhow::Result<Outcome> {
+    Daemon::connect(bus)?.call(async |connection| AssistantProxy::new(connection).await?.interrupt().await)?;
+    Ok(Outcome::Done)
+}
+
+/// Arguments of `eddy status`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the assistant says of itself.
+struct Voice {
+    version: String,
+    state: String,
+    reason: String,
+    muted: bool,
+    microphone: bool,
+    speaker: bool,
+}
+
+/// Shows what the daemon is doing.
+///
+/// # Errors
+/// One line about what went wrong.
+pub fn status(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcome> {
+    let daemon = Daemon::connect(bus)?;
+    let voice = daemon.call(async |connection| -> eddy_ipc::Result<Voice> {
+        let assistant = AssistantProxy::new(connection).await?;
+        Ok(Voice {
+            version: assistant.version().await?,
+            state: assistant.state().await?,
+            reason: assistant.state_reason().await?,
+            muted: assistant.muted().await?,
+            microphone: assistant.microphone_in_use().await?,
+            speaker: assistant.speaker_in_use().await?,
+        })
+    })?;
+    let models = listed(&daemon)?;
+    // Whoever may not manage the daemon still sees the rest.
+    let report = daemon.call(async |connection| DaemonProxy::new(connection).await?.report().await).ok();
+
+    let mut output = Output::new(arguments.json);
+    output.line(&format!("eddyd     {}", voice.version))?;
+    let reason = if voice.reason.is_empty() { String::new() } else { format!(": {}", voice.reason) };
+    output.line(&format!("voice     {}{reason}", voice.state))?;
+    let microphone = match (voice.muted, voice.microphone) {
+        (true, _) => "muted",
+        (false, true) => "open",
+        (false, false) => "closed",
+    };
+    output.line(&format!(
+        "sound     microphone {microphone}, speaker {}",
+        if voice.speaker { "in use" } else { "silent" }
+    ))?;
+    for model in &models {
+        output.line(&format!(
+            "model     {} ({}, {}, {}): {}",
+            model.name,
+            model.family,
+            model.precision,
+            mib(model.bytes),
+            model.state
+        ))?;
+        if let Some(limits) = limits(model) {
+            output.line(&format!("          {limits}"))?;
+        }
+    }
+    if let Some(report) = &report {
+        let number =
+            |name: &str| report.get(name).and_then(|value| u64::try_from(value.clone()).ok()).unwrap_or_default();
+        output.line(&format!(
+            "requests  {} done, {} failed, {} cancelled, {} waiting; {} callers; {} of models in memory",
+            number("done"),
+            number("failed"),
+            number("cancelled"),
+            number("queue"),
+            number("callers"),
+            mib(number("loaded_bytes")),
+        ))?;
+    }
+    let models = models.iter().map(
+        |model| json!({ "name": model.name, "state": model.state, "bytes": model.bytes, "limits": limits(model) }),
+    );
+    let fields = json!({
+        "version": voice.version, "state": voice.state, "reason": voice.reason, "muted": voice.muted,
+        "microphone_in_use": voice.microphone, "speaker_in_use": voice.speaker,
+        "models": models.collect::<Value>(), "report": report.map(numbers),
+    });
+    let Value::Object(fields) = fields else { return Ok(Outcome::Done) };
+    output.finish(fields)?;
+    Ok(Outcome::Done)
+}
+
+/// What a model's card says of its limits: `limits` in the front matter of its `README.md`.
+fn limits(model: &Listed) -> Option<String> {
+    let text = std::fs::read_to_string(Path::new(&model.path).join("README.md")).ok()?;
+    let matter = text.strip_prefix("---")?.split("\n---").next()?;
+    let line = matter.lines().find_map(|line| line.strip_prefix("limits:"))?;
+    Some(line.trim().trim_matches('"').to_owned())
+}
+
+fn numbers(report: HashMap<String, OwnedVariant>) -> Map<String, Value> {
+    let number = |value: OwnedVariant| u64::try_from(value).ok();
+    let mut fields: Vec<(String, Value)> =
+        report.into_iter().filter_map(|(name, value)| Some((name, number(value)?.into()))).collect();
+    fields.sort_by(|one, other| one.0.cmp(&other.0));
+    fields.into_iter().collect()
+}

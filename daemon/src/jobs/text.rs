@@ -1,0 +1,148 @@
+//! The text job: messages in, text out. Steps: the prompt, its prefill chunk by chunk, a token at a time, then waiting until
+//! everything has been taken.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use eddy_ipc::{Error, Failure, FinishReason, Outcome, RequestState};
+use serde_json::{Value, json};
+
+use super::delivery::Delivery;
+use super::loader::Model;
+use super::memory::Hold;
+use super::{refusal, wrong_model};
+use crate::engine::{Ending, Job, Step};
+use crate::text::{Asked, Author, Progress, Summary, TextTurn};
+
+enum Stage {
+    Ask(Box<Asked>),
+    Reply(Box<TextTurn>),
+    Drain(Box<TextTurn>, FinishReason),
+    Over,
+}
+
+/// One request for a written answer in the engine.
+pub struct TextJob {
+    delivery: Delivery,
+    /// What the caller's bytes are counted by.
+    hold: Option<Hold>,
+    stage: Stage,
+    submitted: Instant,
+    begun: Option<Instant>,
+}
+
+impl TextJob {
+    /// A job that answers `asked`.
+    #[must_use]
+    pub fn new(asked: Asked, delivery: Delivery, hold: Option<Hold>) -> Self {
+        Self { delivery, hold, stage: Stage::Ask(Box::new(asked)), submitted: Instant::now(), begun: None }
+    }
+
+    fn advance(&mut self, author: &mut Author) -> Result<Step, Error> {
+        let mut made = String::new();
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Ask(asked) => {
+                let turn = TextTurn::begin(author, *asked).map_err(|error| refusal(&error))?;
+                self.stage = Stage::Reply(Box::new(turn));
+            }
+            Stage::Reply(mut turn) => {
+                let stepped = turn.step(author, &mut made).map_err(|error| refusal(&error));
+                let finished = match stepped {
+                    Ok(Progress::Complete(reason)) => {
+                        turn.finish(author, &mut made).map_err(|error| refusal(&error)).map(|()| Some(reason))
+                    }
+                    Ok(Progress::More) => Ok(None),
+                    Err(error) => Err(error),
+                };
+                // Kept in any case: what was read and said until an error is of use.
+                self.stage = match &finished {
+                    Ok(Some(reason)) => Stage::Drain(turn, *reason),
+                    Ok(None) | Err(_) => Stage::Reply(turn),
+                };
+                self.delivery.text(&made);
+                finished?;
+            }
+            drain @ Stage::Drain(..) => {
+                self.stage = drain;
+                return Ok(if self.delivery.is_clear() { Step::Done } else { Step::Full });
+            }
+            Stage::Over => return Err(Error::Internal("a job went on after its end".into())),
+        }
+        Ok(Step::More)
+    }
+
+    fn outcome(&self, summary: &Summary, reason: Option<FinishReason>) -> Outcome {
+        let mut latency: BTreeMap<String, f64> = BTreeMap::new();
+        let mut stage = |name: &str, time: Option<Duration>| {
+            if let Some(time) = time {
+                latency.insert(name.into(), time.as_secs_f64());
+            }
+        };
+        stage("wait", self.begun.map(|begun| begun - self.submitted));
+        stage("prefill", Some(summary.times.0));
+        stage("decode", Some(summary.times.1));
+        stage("first_text", summary.first);
+        stage("reply", Some(summary.whole));
+        Outcome {
+            text: Some(summary.said.clone()),
+            finish_reason: reason,
+            tokens: Some(summary.tokens),
+            dropped: (summary.dropped > 0).then_some(summary.dropped),
+            latency,
+            ..Outcome::default()
+        }
+    }
+}
+
+/// Calls as a JSON list, in the form that chat templates take them back in.
+fn calls(turn: &TextTurn) -> Result<Option<(String, String)>, Error> {
+    let reply = turn.reply().map_err(|error| refusal(&error))?;
+    if reply.calls.is_empty() {
+        return Ok(None);
+    }
+    let calls = reply.calls.iter().map(|call| json!({ "name": call.name, "arguments": call.arguments }));
+    Ok(Some((reply.text, Value::from_iter(calls).to_string())))
+}
+
+impl Job<Model> for TextJob {
+    fn step(&mut self, model: &mut Model) -> Step {
+        let Model::Text(author) = model else { return Step::Failed(wrong_model()) };
+        self.begun.get_or_insert_with(Instant::now);
+        if let Some(step) = self.delivery.flush() {
+            return step;
+        }
+        self.advance(author).unwrap_or_else(Step::Failed)
+    }
+
+    fn end(&mut self, model: Option<&mut Model>, ending: Ending) {
+        let (turn, reason) = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Drain(turn, reason) => (Some(turn), Some(reason)),
+            Stage::Reply(turn) => (Some(turn), None),
+            Stage::Ask(_) | Stage::Over => (None, None),
+        };
+        let called = match (&ending, &turn) {
+            (Ending::Done, Some(turn)) => calls(turn),
+            (Ending::Done, None) | (Ending::Cancelled | Ending::Failed(_), _) => Ok(None),
+        };
+        let author = match model {
+            Some(Model::Text(author)) => Some(author.as_mut()),
+            Some(Model::Speech(_) | Model::Retrieval(_)) | None => None,
+        };
+        let summary = turn.map(|turn| turn.close(author)).unwrap_or_default();
+        let (state, outcome) = match (ending, called) {
+            (Ending::Done, Ok(None)) => (RequestState::Done, self.outcome(&summary, reason)),
+            (Ending::Done, Ok(Some((text, calls)))) => {
+                let outcome = self.outcome(&summary, Some(FinishReason::ToolCalls));
+                (RequestState::Done, Outcome { text: Some(text), tool_calls: Some(calls), ..outcome })
+            }
+            (Ending::Cancelled, _) => (RequestState::Cancelled, self.outcome(&summary, Some(FinishReason::Cancelled))),
+            (Ending::Failed(error), _) | (Ending::Done, Err(error)) => {
+                let failure = Some(Failure::from(&error));
+                (RequestState::Failed, Outcome { failure, ..self.outcome(&summary, None) })
+            }
+        };
+        self.delivery.close();
+        self.hold = None;
+        self.delivery.feed().end(state, outcome);
+    }
+}

@@ -1,0 +1,250 @@
+//! One written answer on its way: from messages to a prompt, from what was read before to the first token, and on to the
+//! end, a step at a time.
+
+use std::time::{Duration, Instant};
+
+use eddy_ipc::FinishReason;
+use eddy_models::chat::tools::{Reply, read_reply};
+use eddy_models::chat::{Constraint, Conversation};
+use eddy_models::sampler::Sampling;
+use eddy_models::text::{Event, Finish, Generation, GenerationOptions, TextSession};
+use eddy_models::tokenizer::Special;
+use eddy_models::{Error, Result};
+use serde_json::Value;
+
+use super::author::Author;
+
+/// Written by models that keep their special tokens, and no part of what they say.
+const TURN_END: &str = "<|im_end|>";
+
+/// What is asked.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// The conversation, as chat templates take it: a list of `{"role", "content", …}`.
+    pub messages: Vec<Value>,
+    /// Functions that the model may call, as a list; null for none.
+    pub tools: Value,
+    /// The reply is calls and nothing else.
+    pub call: bool,
+    /// The reply is JSON of this schema.
+    pub schema: Option<Value>,
+    /// Where a conversation that is too long loses its oldest turns instead of being refused.
+    pub drop_oldest: bool,
+    /// How tokens are chosen.
+    pub draw: Draw,
+    /// How the reply is generated otherwise.
+    pub options: GenerationOptions,
+}
+
+/// How tokens are chosen where it is not left to the model's habits.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Draw {
+    /// Always the likeliest, whatever else is said here.
+    pub greedy: bool,
+    /// See [`Sampling`].
+    pub temperature: Option<f32>,
+    /// See [`Sampling`].
+    pub top_k: Option<usize>,
+    /// See [`Sampling`].
+    pub top_p: Option<f32>,
+    /// See [`Sampling`].
+    pub min_p: Option<f32>,
+    /// See [`Sampling`].
+    pub repetition_penalty: Option<f32>,
+}
+
+impl Draw {
+    /// These choices over a model's habits.
+    #[must_use]
+    pub fn over(self, habits: Sampling) -> Sampling {
+        if self.greedy {
+            return Sampling::GREEDY;
+        }
+        Sampling {
+            temperature: self.temperature.unwrap_or(habits.temperature),
+            top_k: self.top_k.unwrap_or(habits.top_k),
+            top_p: self.top_p.unwrap_or(habits.top_p),
+            min_p: self.min_p.unwrap_or(habits.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(habits.repetition_penalty),
+        }
+    }
+}
+
+/// Whether there is more to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// There is.
+    More,
+    /// The reply is complete; take the rest with [`TextTurn::finish`].
+    Complete(FinishReason),
+}
+
+/// What a reply came to.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// What was said, calls included as the model wrote them.
+    pub said: String,
+    /// Tokens generated.
+    pub tokens: u64,
+    /// Positions of the prompt, and how many of them had been read before.
+    pub prompt: (usize, usize),
+    /// Messages that were left out because the context is too short.
+    pub dropped: u32,
+    /// Time on the prompt, and on the tokens.
+    pub times: (Duration, Duration),
+    /// From the start to the first token.
+    pub first: Option<Duration>,
+    /// From the start until now.
+    pub whole: Duration,
+}
+
+/// A reply in progress.
+#[derive(Debug)]
+pub struct TextTurn {
+    session: TextSession,
+    generation: Generation,
+    constraint: Option<Constraint>,
+    tools: bool,
+    begun: Instant,
+    summary: Summary,
+}
+
+impl TextTurn {
+    /// Begins the reply to `asked`.
+    ///
+    /// # Errors
+    /// [`Error::ContextFull`], [`Error::BadRequest`] for messages, tools or a schema that cannot be used.
+    pub fn begin(author: &mut Author, mut asked: Asked) -> Result<Self> {
+        let constraint = match (&asked.schema, asked.call) {
+            (Some(schema), _) => Some(author.constrainer()?.json(schema)?),
+            (None, true) => Some(author.constrainer()?.calls(&asked.tools)?),
+            (None, false) => None,
+        };
+        let tools = !asked.tools.is_null();
+        asked.options.sampling = asked.draw.over(author.model.habits());
+        asked.options.special = if tools { Special::Keep } else { Special::Drop };
+        let (prompt, dropped) = prompt(author, &mut asked)?;
+        let mut session = author.prefixes.session(&mut author.model, &prompt)?;
+        let generation = match session.begin(&mut author.model, &prompt, asked.options) {
+            Ok(generation) => generation,
+            Err(error) => {
+                author.prefixes.keep(session);
+                return Err(error);
+            }
+        };
+        let summary = Summary { prompt: (prompt.len(), session.reused()), dropped, ..Summary::default() };
+        Ok(Self { session, generation, constraint, tools, begun: Instant::now(), summary })
+    }
+
+    /// Does one step; text that is settled by it is added to `made`. After an error the turn can be stepped again.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub fn step(&mut self, author: &mut Author, made: &mut String) -> Result<Progress> {
+        let allowed = |id| self.constraint.as_ref().is_none_or(|constraint| constraint.allows(id));
+        match self.session.step(&mut author.model, &mut self.generation, allowed)? {
+            Event::Prefilled { .. } => {}
+            Event::Token { id, text } => {
+                self.summary.tokens += 1;
+                self.summary.first.get_or_insert_with(|| self.begun.elapsed());
+                if let Some(constraint) = self.constraint.as_mut().filter(|_| !author.model.ends_with(id)) {
+                    constraint.take(id)?;
+                }
+                self.tell(&text, made);
+            }
+            Event::Finished(Finish::Stop) => return Ok(Progress::Complete(FinishReason::Stop)),
+            Event::Finished(Finish::Length) => return Ok(Progress::Complete(FinishReason::Length)),
+        }
+        Ok(Progress::More)
+    }
+
+    /// Takes what was held back. Also after a reply was cut short.
+    ///
+    /// # Errors
+    /// Those of the tokenizer.
+    pub fn finish(&mut self, author: &Author, made: &mut String) -> Result<()> {
+        let rest = self.generation.finish_text(&author.model)?;
+        self.tell(&rest, made);
+        Ok(())
+    }
+
+    /// Gives back what the turn has read, for the next one, and its account.
+    pub fn close(self, author: Option<&mut Author>) -> Summary {
+        let summary = self.summary();
+        if let Some(author) = author {
+            author.prefixes.keep(self.session);
+        }
+        summary
+    }
+
+    /// The account until now.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary { times: self.generation.times(), whole: self.begun.elapsed(), ..self.summary.clone() }
+    }
+
+    /// What was said, with the calls taken out of it.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] for calls that cannot be read.
+    pub fn reply(&self) -> Result<Reply> {
+        match self.tools {
+            true => read_reply(&self.summary.said),
+            false => Ok(Reply { text: self.summary.said.clone(), calls: Vec::new() }),
+        }
+    }
+
+    fn tell(&mut self, text: &str, made: &mut String) {
+        let text = text.replace(TURN_END, "");
+        self.summary.said.push_str(&text);
+        made.push_str(&text);
+    }
+}
+
+/// The prompt of a conversation, and how many messages were left out of it.
+fn prompt(author: &mut Author, asked: &mut Asked) -> Result<(Vec<u32>, u32)> {
+    let now = jiff::Zoned::now();
+    let context = author.model.backbone().context();
+    // An answer that is cut off after a word is of no use: as much as is asked for, or a quarter of the context.
+    let answer = asked.options.max_tokens.min(context / 4);
+    let mut dropped = 0;
+    loop {
+        let conversation = Conversation {
+            messages: Value::Array(asked.messages.clone()),
+            tools: asked.tools.clone(),
+            add_generation_prompt: true,
+            ..Conversation::default()
+        };
+        let prompt = author.template.guarded_ids(&conversation, &now, author.model.tokenizer_mut())?;
+        if !asked.drop_oldest || prompt.len() + answer <= context {
+            return Ok((prompt, dropped));
+        }
+        let Some(turn) = oldest_turn(&asked.messages) else {
+            return Err(Error::ContextFull { needed: prompt.len() + 1, limit: context });
+        };
+        dropped += u32::try_from(turn.len()).unwrap_or(u32::MAX);
+        asked.messages.drain(turn);
+    }
+}
+
+/// The messages from the first question to the one before the next; `None` when there is no next.
+fn oldest_turn(messages: &[Value]) -> Option<std::ops::Range<usize>> {
+    let mut questions = (0..messages.len()).filter(|at| messages[*at]["role"] == "user");
+    Some(questions.next()?..questions.next()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_dropped_whole_and_the_last_one_stays() {
+        let messages = |roles: &[&str]| -> Vec<Value> {
+            roles.iter().map(|role| serde_json::json!({ "role": role, "content": "x" })).collect()
+        };
+        let long = messages(&["system", "user", "assistant", "tool", "assistant", "user", "assistant", "user"]);
+        assert_eq!(oldest_turn(&long), Some(1..5));
+        assert_eq!(oldest_turn(&messages(&["system", "user"])), None);
+        assert_eq!(oldest_turn(&messages(&["user", "assistant", "user"])), Some(0..2));
+    }
+}
