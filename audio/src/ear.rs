@@ -125,6 +125,11 @@ impl Ear {
         &self.played
     }
 
+    /// Says whether a person may be speaking, who is no echo.
+    pub fn set_near_end(&mut self, speaking: bool) {
+        self.canceller.set_near_end(speaking);
+    }
+
     /// How the echo cancellation goes.
     pub fn report(&self) -> Report {
         self.canceller.report()

@@ -65,6 +65,7 @@ pub struct EchoCanceller {
     late: Vec<f32>,
     /// Power of the last recorded frame.
     before: f32,
+    near_end: bool,
 }
 
 impl EchoCanceller {
@@ -80,6 +81,7 @@ impl EchoCanceller {
             quiet: 0,
             late: vec![0.0; (sample_rate / LAG) as usize],
             before: 0.0,
+            near_end: false,
         }
     }
 
@@ -130,7 +132,9 @@ impl EchoCanceller {
         } else {
             self.keep(recorded);
         }
-        self.meter.add(rms(played), power(recorded), power(clean));
+        if !self.near_end {
+            self.meter.add(rms(played), power(recorded), power(clean));
+        }
     }
 
     fn pass(&mut self, recorded: &[f32], clean: &mut [f32]) {
@@ -143,6 +147,11 @@ impl EchoCanceller {
     fn keep(&mut self, recorded: &[f32]) {
         let from = recorded.len() - self.late.len();
         self.late.copy_from_slice(&recorded[from..]);
+    }
+
+    /// Says whether a person may be speaking: what they add is not an echo that stayed, and is not measured.
+    pub fn set_near_end(&mut self, speaking: bool) {
+        self.near_end = speaking;
     }
 
     /// How it goes.

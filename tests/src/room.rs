@@ -58,7 +58,7 @@ impl Audience for Witness {
             }
             Told::Folded(turns) => diary.folded += turns,
             Told::Answering { wait, think } => diary.waits.push((wait, think)),
-            Told::Written => {}
+            Told::Writing | Told::Written => {}
             Told::Ended(end) => diary.ended.push(end.clone()),
             Told::Failed(error) => diary.failed.push(error.to_string()),
         }

@@ -16,6 +16,7 @@ use super::request::Request;
 use crate::access::Access;
 use crate::engine::{Choice, Engine, EngineOptions, Job, Task};
 use crate::indexes::Shelf;
+use crate::voice::Voice;
 use crate::jobs::{Model, Pipe};
 
 /// Recordings and images that are read at a time, of all callers together. Each takes a thread while its writer is slow.
@@ -58,6 +59,8 @@ pub struct Core {
     pub peers: Peers,
     /// The indexes.
     pub shelf: Shelf,
+    /// The live voice.
+    pub voice: Voice,
     /// What callers hold.
     pub objects: Objects,
     /// The connection of `org.eddy.Assistant1`.
@@ -84,6 +87,7 @@ impl Core {
         access: Access,
         peers: Peers,
         shelf: Shelf,
+        voice: Voice,
         [assistant, admin]: [Connection; 2],
         config: Arc<Config>,
     ) -> Arc<Self> {
@@ -94,6 +98,7 @@ impl Core {
             access,
             peers,
             shelf,
+            voice,
             objects,
             assistant,
             admin,
@@ -117,7 +122,9 @@ impl Core {
         self.access.configure(config.access.clone());
         *self.budget.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let options = engine_options(&config, None);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        let config = Arc::new(config);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&config);
+        self.voice.configure(config)?;
         self.engine.configure(options)
     }
 

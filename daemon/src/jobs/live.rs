@@ -33,7 +33,9 @@ pub trait Audience: Send + Sync {
 pub enum Told<'a> {
     /// A further piece of what the person said.
     Transcript(&'a str),
-    /// What the person said is written down, or cannot be.
+    /// What the person said is going to be written down.
+    Writing,
+    /// It is, or cannot be.
     Written,
     /// The answer begins to sound: how long after the last word the turn was taken as over, and from there on.
     Answering {

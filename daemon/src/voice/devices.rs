@@ -84,6 +84,7 @@ impl Devices {
     /// Begins to open the microphone, unless that has begun.
     pub fn open_microphone(&mut self) {
         let backend = self.backend();
+        self.follow(backend);
         let choice = self.microphone.clone();
         let open = move || Capture::open(&choose(backend, Direction::Capture, &choice)?);
         self.microphone_opening.get_or_insert_with(|| in_a_thread(open));
@@ -97,6 +98,7 @@ impl Devices {
     /// Begins to open the loudspeaker, unless that has begun.
     pub fn open_loudspeaker(&mut self) {
         let backend = self.backend();
+        self.follow(backend);
         let choice = self.loudspeaker.clone();
         let open = move || Playback::open(&choose(backend, Direction::Playback, &choice)?, RATE);
         self.loudspeaker_opening.get_or_insert_with(|| in_a_thread(open));
@@ -132,12 +134,24 @@ impl Devices {
             (None | Some(Backend::Alsa), AudioHost::Auto) => Backend::detect(),
             (Some(Backend::Alsa), AudioHost::PulseAudio) => Backend::Pulse,
         };
-        if backend == Backend::Pulse && self.watch.is_none() {
-            self.watch = Some(Watch::start());
-        }
         self.backend = Some(backend);
         backend
     }
+
+    /// Listens for news of devices from the first stream on.
+    fn follow(&mut self, backend: Backend) {
+        if backend == Backend::Pulse && self.watch.is_none() {
+            self.watch = Some(Watch::start());
+        }
+    }
+}
+
+/// The loudspeaker that is meant now, for those who want to know before they make any sound.
+///
+/// # Errors
+/// When there is none, or no sound server.
+pub fn loudspeaker(audio: &Audio) -> Result<Device> {
+    Devices::new(audio).loudspeaker()
 }
 
 fn in_a_thread<T: Send + 'static>(open: impl FnOnce() -> Result<T> + Send + 'static) -> Receiver<Result<T>> {

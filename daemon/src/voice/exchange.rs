@@ -98,6 +98,7 @@ impl Exchanges {
     /// Has what was said written down for the one who asked.
     pub fn write_down(&self, exchange: &Exchange) {
         let Some(audience) = &exchange.audience else { return };
+        audience.tell(Told::Writing);
         let job = WritingJob::new(exchange.samples.clone(), Arc::clone(audience));
         let submitted = self.transcripts.ticket(AT_ONCE).and_then(|ticket| {
             self.engine.submit(Box::new(job), Arc::clone(&exchange.model), Urgency::Interactive, ticket)

@@ -454,6 +454,7 @@ impl Live {
     fn take_frame(&mut self) {
         let Some(ear) = &mut self.ear else { return };
         let mut clean = [0.0; FRAME];
+        ear.set_near_end(matches!(self.state, State::Listening | State::Endpointing | State::Holding));
         match ear.next(&mut clean, TICK) {
             Heard::Frame => {}
             Heard::Nothing => return,

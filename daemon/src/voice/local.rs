@@ -31,7 +31,7 @@ impl Local {
         observer: Observer,
     ) -> anyhow::Result<Self> {
         let folder = folder.canonicalize().map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))?;
-        let folders = catalog::scan(&[folder.clone()], wanted);
+        let folders = catalog::scan(std::slice::from_ref(&folder), wanted);
         let Some(found) = folders.first().cloned() else {
             anyhow::bail!("{}: there is no model folder here", folder.display());
         };

@@ -16,6 +16,7 @@ mod state;
 mod turn;
 
 pub use crate::jobs::{Audience, RATE, Told, TurnEnd};
+pub(crate) use devices::loudspeaker;
 pub use handle::{Change, Observer, Parts, Status, Voice};
 pub use local::Local;
 pub use state::State;
