@@ -16,7 +16,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::mpsc;
 
 use crate::access::Access;
-use crate::bus::{Address, Buses, Core, Ended, ReloadOrder, announce, changes as changes_of_voice, connect, engine_options, reconfigured, serve};
+use crate::bus::{
+    Address, Buses, Core, Ended, ReloadOrder, announce, changes as changes_of_voice, connect, engine_options,
+    reconfigured, serve,
+};
 use crate::engine::{Engine, EngineOptions, catalog};
 use crate::indexes::Shelf;
 use crate::jobs::{Model, OnnxLoader};
@@ -296,7 +299,8 @@ async fn farewell(core: &Arc<Core>) {
     let _ = tokio::task::spawn_blocking(move || {
         voice.voice.stop();
         engine.stop();
-    }).await;
+    })
+    .await;
     let begun = Instant::now();
     while core.objects.any_running() && begun.elapsed() < FAREWELL {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -20,6 +20,9 @@ fn live(test: &str, settings: &[&str], body: impl AsyncFnOnce(&mut Server, Daemo
     });
 }
 
+/// What the random model has sound for.
+const TEXT: &str = "The kettle is on, and the rain will come before noon.";
+
 fn named(token: &str) -> Options {
     Options { handle_token: Some(Token::new(token).unwrap()), ..Options::default() }
 }
@@ -38,10 +41,8 @@ fn a_turn_is_told_to_the_one_who_asked_for_it() {
 
         let turn = Listening::to(&client, "turn").await;
         assistant.listen(&named("turn")).await.unwrap();
-        within(Duration::from_secs(2), "the microphone is open", async || {
-            assistant.microphone_in_use().await.unwrap()
-        })
-        .await;
+        within(Duration::from_secs(2), "the microphone is open", async || assistant.microphone_in_use().await.unwrap())
+            .await;
         let _person = server.speak(spoken("What is the tallest mountain in the world?"));
         let heard = tokio::time::timeout(Duration::from_secs(20), turn.end()).await.unwrap();
         assert_eq!(heard.state, RequestState::Done, "{heard:?}");
@@ -96,8 +97,8 @@ fn texts_are_said_one_after_the_other_and_can_be_cut() {
         let options = |token: &str| Options { greedy: Some(true), ..named(token) };
         let first = Listening::to(&client, "first").await;
         let second = Listening::to(&client, "second").await;
-        assistant.say("The quick brown fox.", &options("first")).await.unwrap();
-        assistant.say("The quick brown fox.", &options("second")).await.unwrap();
+        assistant.say(TEXT, &options("first")).await.unwrap();
+        assistant.say(TEXT, &options("second")).await.unwrap();
         within(Duration::from_secs(10), "it sounds", async || assistant.speaker_in_use().await.unwrap()).await;
         let (first, second) = (first.end().await, second.end().await);
         assert_eq!((first.state, second.state), (RequestState::Done, RequestState::Done), "{first:?} {second:?}");
@@ -107,7 +108,7 @@ fn texts_are_said_one_after_the_other_and_can_be_cut() {
         assert!(!assistant.speaker_in_use().await.unwrap());
 
         let third = Listening::to(&client, "third").await;
-        let path = assistant.say("The quick brown fox.", &options("third")).await.unwrap();
+        let path = assistant.say(TEXT, &options("third")).await.unwrap();
         let request = RequestProxy::builder(&client).path(path).build().await.unwrap();
         within(Duration::from_secs(10), "it sounds", async || assistant.speaker_in_use().await.unwrap()).await;
         request.cancel().await.unwrap();

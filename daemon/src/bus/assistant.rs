@@ -158,5 +158,10 @@ impl Assistant {
     }
 
     #[zbus(signal, name = "StateChanged")]
-    pub(super) async fn voice_state_changed(emitter: &SignalEmitter<'_>, old: &str, new: &str, reason: &str) -> zbus::Result<()>;
+    pub(super) async fn voice_state_changed(
+        emitter: &SignalEmitter<'_>,
+        old: &str,
+        new: &str,
+        reason: &str,
+    ) -> zbus::Result<()>;
 }

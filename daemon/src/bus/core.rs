@@ -16,8 +16,8 @@ use super::request::Request;
 use crate::access::Access;
 use crate::engine::{Choice, Engine, EngineOptions, Job, Task};
 use crate::indexes::Shelf;
-use crate::voice::Voice;
 use crate::jobs::{Model, Pipe};
+use crate::voice::Voice;
 
 /// Recordings and images that are read at a time, of all callers together. Each takes a thread while its writer is slow.
 const READING: usize = 48;

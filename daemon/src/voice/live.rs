@@ -104,11 +104,8 @@ impl Live {
         let Parts { engine, runtime, config, muted, audience, observer } = parts;
         let configured = &config.generation.instructions;
         let instructions = if configured.is_empty() { CONVERSE.to_owned() } else { format!("{CONVERSE} {configured}") };
-        let (state, reason) = match (muted, config.voice.mode) {
-            (true, _) => (State::Muted, "it starts muted"),
-            (false, MicrophoneMode::PushToTalk) => (State::Idle, "waits to be asked to listen"),
-            (false, MicrophoneMode::Open | MicrophoneMode::Off) => (State::Unavailable, "it starts"),
-        };
+        // The first look at the devices tells more.
+        let (state, reason) = if muted { (State::Muted, "it starts muted") } else { (State::Unavailable, "it starts") };
         if !config.voice.wake_word.as_os_str().is_empty() {
             tracing::warn!("voice.wake_word: this version knows no wake words; the open microphone answers everything");
         }
