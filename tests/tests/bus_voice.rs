@@ -117,3 +117,41 @@ fn texts_are_said_one_after_the_other_and_can_be_cut() {
         assert_eq!(Bus::Assistant.name(), "org.eddy.Assistant1");
     });
 }
+
+#[test]
+fn a_conversation_at_a_terminal_that_is_none() {
+    with_server("a_conversation_at_a_terminal_that_is_none", |server| {
+        use std::io::{BufRead, BufReader, Write};
+        let _recorder = server.listen("vmic");
+        let model = eddy_tests::fixtures::fixture("speech-a");
+        let mut talk = eddy_tests::eddy::command(&["talk", "--greedy", "--json", "--model", model.to_str().unwrap()])
+            .env("ORT_DYLIB_PATH", eddy_tests::fixtures::runtime_folder().join("libonnxruntime.so.1.32.0"))
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut events = BufReader::new(talk.stdout.take().unwrap()).lines();
+        let mut until = |event: &str, value: &str| {
+            let mut seen = Vec::new();
+            loop {
+                let line = events.next().unwrap_or_else(|| panic!("it ended: {seen:?}")).unwrap();
+                let found: serde_json::Value = serde_json::from_str(&line).unwrap();
+                seen.push(line);
+                if found["event"] == event && (value.is_empty() || found["state"] == value) {
+                    return seen;
+                }
+            }
+        };
+        until("state", "idle");
+        let _person = server.speak(spoken("What is the tallest mountain in the world?"));
+        until("answering", "");
+        let rest = until("ended", "").join("\n");
+        println!("{rest}");
+        assert!(rest.contains("\"event\":\"eddy\""), "{rest}");
+        let mut keys = talk.stdin.take().unwrap();
+        keys.write_all(b"m").unwrap();
+        until("state", "muted");
+        keys.write_all(b"q").unwrap();
+        assert!(talk.wait().unwrap().success());
+    });
+}
