@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 BUILD_PACKAGES := gcc libc6-dev pkg-config libasound2-dev python3 python3-pip
-TEST_PACKAGES  := $(BUILD_PACKAGES) dbus libglib2.0-bin pulseaudio pulseaudio-utils python3-venv systemd
+TEST_PACKAGES  := $(BUILD_PACKAGES) dbus espeak-ng libglib2.0-bin pulseaudio pulseaudio-utils python3-venv systemd
 
 # Clippy looks at the workspace while it is compiled, so that nothing is compiled twice for it.
 LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__

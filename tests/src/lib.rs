@@ -11,3 +11,6 @@ pub mod eddy;
 pub mod fixtures;
 pub mod load;
 pub mod npy;
+pub mod room;
+#[path = "../../audio/tests/common/server.rs"]
+pub mod server;

@@ -19,6 +19,7 @@ use crate::engine::{Choice, Engine, EngineOptions, Job, Task};
 use crate::indexes::Shelf;
 use crate::jobs::{Model, Pipe};
 use crate::metrics::{Metrics, Prefixes};
+use crate::voice::Voice;
 
 /// Recordings and images that are read at a time, of all callers together. Each takes a thread while its writer is slow.
 const READING: usize = 48;
@@ -96,6 +97,8 @@ pub struct Core {
     pub metrics: Metrics,
     /// The indexes.
     pub shelf: Shelf,
+    /// The live voice.
+    pub voice: Voice,
     /// What callers hold.
     pub objects: Objects,
     /// The connection of `org.eddy.Assistant1`.
@@ -122,6 +125,7 @@ impl Core {
         access: Access,
         peers: Peers,
         shelf: Shelf,
+        voice: Voice,
         [assistant, admin]: [Connection; 2],
         config: Arc<Config>,
     ) -> Arc<Self> {
@@ -133,6 +137,7 @@ impl Core {
             peers,
             metrics: Metrics::default(),
             shelf,
+            voice,
             objects,
             assistant,
             admin,
@@ -156,7 +161,9 @@ impl Core {
         self.access.configure(config.access.clone());
         *self.budget.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let options = engine_options(&config, None);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        let config = Arc::new(config);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&config);
+        self.voice.configure(config)?;
         self.engine.configure(options)
     }
 

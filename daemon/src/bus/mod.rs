@@ -22,6 +22,7 @@ mod serve;
 mod speech;
 mod text;
 mod vision;
+mod voice;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub use self::core::{Core, engine_options};
 pub use daemon::ReloadOrder;
 pub use peers::Peers;
 pub use serve::{Address, Buses, Ended, connect, reconfigured, serve};
+pub use voice::{announce, changes};
 
 use crate::engine::Task;
 
