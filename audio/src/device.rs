@@ -139,6 +139,10 @@ fn list_alsa(direction: Direction) -> Result<Vec<Device>> {
         let (Ok(config), Ok(id)) = (config, device.id()) else {
             continue;
         };
+        // It hears nothing and says nothing, and is there on machines without any sound.
+        if id.id() == "null" {
+            continue;
+        }
         let description = device.description().map_or_else(|_| id.id().to_string(), |text| text.name().to_string());
         devices.push(Device {
             backend: Backend::Alsa,

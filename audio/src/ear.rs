@@ -87,6 +87,11 @@ impl Ear {
         Ok(())
     }
 
+    /// Ends here and gives the loudspeaker's reference back, for the next microphone.
+    pub fn into_reference(self) -> Option<Reference> {
+        self.loudspeaker.map(|loudspeaker| loudspeaker.reference)
+    }
+
     /// Waits for the next frame and cleans it into `clean`.
     pub fn next(&mut self, clean: &mut [f32; FRAME], timeout: Duration) -> Heard {
         while self.waiting.len() < FRAME {
@@ -118,6 +123,11 @@ impl Ear {
     /// What the loudspeaker was given at about that time.
     pub fn played(&self) -> &[f32; FRAME] {
         &self.played
+    }
+
+    /// Says whether a person may be speaking, who is no echo.
+    pub fn set_near_end(&mut self, speaking: bool) {
+        self.canceller.set_near_end(speaking);
     }
 
     /// How the echo cancellation goes.

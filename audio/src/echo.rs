@@ -48,6 +48,9 @@ const WINDOWS: usize = 10;
 const ENOUGH: usize = 3;
 /// What is needed to trust the microphone while the loudspeaker sounds, dB.
 const HELPFUL: f32 = 10.0;
+/// What is left is never louder than what came, but for the noise that fills its gaps (a factor of power, and -70 dB).
+const LOUDER: f32 = 4.0;
+const FAINT: f32 = 1e-7;
 /// An echo that raises the room's noise by less than this is none, as a factor of power (6 dB).
 const PRESENT: f32 = 4.0;
 
@@ -60,6 +63,9 @@ pub struct EchoCanceller {
     quiet: usize,
     /// The end of the last recorded frame, which a resting canceller still owes.
     late: Vec<f32>,
+    /// Power of the last recorded frame.
+    before: f32,
+    near_end: bool,
 }
 
 impl EchoCanceller {
@@ -74,6 +80,8 @@ impl EchoCanceller {
             meter: Meter::default(),
             quiet: 0,
             late: vec![0.0; (sample_rate / LAG) as usize],
+            before: 0.0,
+            near_end: false,
         }
     }
 
@@ -106,7 +114,9 @@ impl EchoCanceller {
             self.meter.add(0.0, power(recorded), power(clean));
             return;
         }
-        self.keep(recorded);
+        let late = std::mem::take(&mut self.late);
+        let loudest = power(recorded).max(self.before);
+        self.before = power(recorded);
         clean.fill(0.0);
         // The render path's own output is not used; `clean` serves as its target before it gets its real content.
         let rendered = self.processor.process_render_f32(&[played], &mut [&mut clean[..]]);
@@ -115,7 +125,16 @@ impl EchoCanceller {
             // The sizes are right, so nothing is left to refuse; the microphone itself is the safe answer.
             clean.copy_from_slice(recorded);
         }
-        self.meter.add(rms(played), power(recorded), power(clean));
+        self.late = late;
+        if power(clean) > LOUDER * loudest.max(FAINT) {
+            // A filter that has lost its way adds an echo instead of taking one out.
+            self.pass(recorded, clean);
+        } else {
+            self.keep(recorded);
+        }
+        if !self.near_end {
+            self.meter.add(rms(played), power(recorded), power(clean));
+        }
     }
 
     fn pass(&mut self, recorded: &[f32], clean: &mut [f32]) {
@@ -128,6 +147,11 @@ impl EchoCanceller {
     fn keep(&mut self, recorded: &[f32]) {
         let from = recorded.len() - self.late.len();
         self.late.copy_from_slice(&recorded[from..]);
+    }
+
+    /// Says whether a person may be speaking: what they add is not an echo that stayed, and is not measured.
+    pub fn set_near_end(&mut self, speaking: bool) {
+        self.near_end = speaking;
     }
 
     /// How it goes.

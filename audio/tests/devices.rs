@@ -124,8 +124,8 @@ fn what_is_pushed_is_what_sounds() {
         assert_eq!(playback.position(), speech.len() as u64);
         within(SOON, "all is heard", || (playback.heard() == speech.len() as u64).then_some(()));
         let wanted = resample(&speech, VOICE, 48_000).expect("rates in range");
-        let end = listener.len() + 9_600;
-        within(SOON, "the recorder has it", || (listener.len() > end).then_some(()));
+        let end = listener.count() + 9_600;
+        within(SOON, "the recorder has it", || (listener.count() > end).then_some(()));
         let heard = listener.samples();
         let begin = find(&wanted, &heard);
         let alike = correlation(&heard[begin..], &wanted);
@@ -156,16 +156,16 @@ fn a_hold_is_quick_and_loses_no_sample() {
             within(SOON, "it holds", || (playback.state() == State::Held).then_some(()));
             waits.push(asked.elapsed());
             held_at = playback.position();
-            let quiet = listener.len() + 9_600;
-            within(SOON, "time passes", || (listener.len() > quiet).then_some(()));
+            let quiet = listener.count() + 9_600;
+            within(SOON, "time passes", || (listener.count() > quiet).then_some(()));
             assert_eq!(playback.position(), held_at, "round {round}");
             playback.resume();
         }
         say(&mut playback, &speech[VOICE as usize..]);
         within(2 * SOON, "all is played", || playback.done().then_some(()));
         assert_eq!(playback.position(), speech.len() as u64);
-        let end = listener.len() + 9_600;
-        within(SOON, "the recorder has it", || (listener.len() > end).then_some(()));
+        let end = listener.count() + 9_600;
+        within(SOON, "the recorder has it", || (listener.count() > end).then_some(()));
         let heard = listener.samples();
         let full = heard.iter().filter(|sample| **sample > 0.49).count();
         println!("hold took {waits:?}; {full} of 96000 samples at full level, {} underruns", playback.underruns());
@@ -182,7 +182,7 @@ fn an_interrupted_utterance_ends_where_the_position_says() {
         let listener = server.listen("vspk.monitor");
         let mut playback = loudspeaker();
         for round in 0..3 {
-            let before = listener.len();
+            let before = listener.count();
             playback.push(&vec![0.5; VOICE as usize]);
             within(SOON, "it plays", || (playback.position() > 7_000 + 311 * round).then_some(()));
             playback.hold();
@@ -190,8 +190,8 @@ fn an_interrupted_utterance_ends_where_the_position_says() {
             playback.flush();
             playback.resume();
             let said = playback.position();
-            let end = listener.len() + 9_600;
-            within(SOON, "the recorder has it", || (listener.len() > end).then_some(()));
+            let end = listener.count() + 9_600;
+            within(SOON, "the recorder has it", || (listener.count() > end).then_some(()));
             let heard = listener.samples()[before..].iter().filter(|sample| **sample > 0.49).count() as u64;
             println!("position {said} at 24 kHz, {heard} samples heard at 48 kHz");
             // The first samples ring, and so do the last of a round that faded in.

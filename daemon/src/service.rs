@@ -16,11 +16,16 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::mpsc;
 
 use crate::access::Access;
-use crate::bus::{Address, Buses, Core, Ended, ReloadOrder, connect, engine_options, reconfigured, serve};
+use crate::bus::{
+    Address, Buses, Core, Ended, ReloadOrder, announce, changes as changes_of_voice, connect, engine_options,
+    reconfigured, serve,
+};
 use crate::engine::{Engine, EngineOptions, catalog};
 use crate::indexes::Shelf;
 use crate::jobs::{Model, OnnxLoader};
 use crate::logs::Logs;
+use crate::metrics::prometheus;
+use crate::voice::{Parts, Voice};
 
 /// How long the owners of cancelled requests are told of it at the end.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -81,7 +86,19 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let logs = Logs::start(&config.log)?;
     raise_descriptor_limit();
 
-    let engine = start_engine(&config, &paths)?;
+    let onnx = runtime_options(&config, &paths);
+    let engine = start_engine(&config, &paths, onnx.clone())?;
+    let config = Arc::new(config);
+    let (observer, changes) = changes_of_voice();
+    let parts = Parts {
+        engine: engine.clone(),
+        runtime: onnx,
+        config: Arc::clone(&config),
+        muted: false,
+        audience: None,
+        observer,
+    };
+    let voice = Voice::start(parts)?;
     let access = Access::open(paths.state.join("access.json"), config.access.clone()).map_err(anyhow::Error::msg)?;
     let address = match (&arguments.bus_address, arguments.system) {
         (Some(address), _) => Address::Given(address.clone()),
@@ -90,7 +107,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let life = Life { paths, sources, logs };
-    let lived = runtime.block_on(life.live(&address, engine.clone(), access, config));
+    let lived = runtime.block_on(life.live(&address, engine.clone(), access, (voice, changes), config));
     engine.stop();
     // Readers of slow pipes are not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -110,7 +127,8 @@ impl Life {
         address: &Address,
         engine: Engine<Model>,
         access: Access,
-        config: Config,
+        (voice, changes): (Voice, mpsc::Receiver<crate::voice::Change>),
+        config: Arc<Config>,
     ) -> anyhow::Result<()> {
         let preload = config.models.preload.clone();
         let mut signals = signals()?;
@@ -119,12 +137,13 @@ impl Life {
         let only_user = (*address != Address::System).then(|| rustix::process::getuid().as_raw());
         let peers = crate::bus::Peers::new(bus.clone(), only_user);
         let shelf = Shelf::open(self.paths.indexes());
-        let core = Core::new(engine, access, peers, shelf, [assistant, admin], Arc::new(config));
+        let core = Core::new(engine, access, peers, shelf, voice, [assistant, admin], config);
         let (order, mut orders) = mpsc::channel(1);
         let gone = serve(&core, bus, order).await.map_err(|error| match error {
             zbus::Error::NameTaken => anyhow::anyhow!("another eddyd serves this bus already; end it first"),
             error => anyhow::Error::new(error).context("the bus refuses the daemon's names"),
         })?;
+        tokio::spawn(announce(Arc::clone(&core), changes));
         for name in preload {
             let begun = core.engine.load(&name.clone(), move |result| {
                 if let Err(error) = result {
@@ -132,6 +151,15 @@ impl Life {
                 }
             });
             begun?;
+        }
+        if core.config().metrics.enabled {
+            let socket = &core.config().metrics.socket;
+            let socket = match socket.as_os_str().is_empty() {
+                true => self.paths.runtime.join("metrics.sock"),
+                false => self.paths.expand(socket),
+            };
+            prometheus::serve(&core, &socket)
+                .with_context(|| format!("metrics.socket: {} cannot be made", socket.display()))?;
         }
         let models = core.engine.statuses().borrow().len();
         tracing::info!(version = env!("CARGO_PKG_VERSION"), models, "ready");
@@ -198,14 +226,17 @@ impl Life {
     }
 }
 
-fn start_engine(config: &Config, paths: &Paths) -> anyhow::Result<Engine<Model>> {
+fn runtime_options(config: &Config, paths: &Paths) -> RuntimeOptions {
     let threads = match config.runtime.threads {
         Auto::Set(threads) => Some(threads as usize),
         Auto::Auto => spare_one_core(),
     };
     let library = &config.runtime.library;
     let library = (!library.as_os_str().is_empty()).then(|| paths.expand(library));
-    let runtime = RuntimeOptions { library, cache: Some(paths.cache.join("runtime")), threads };
+    RuntimeOptions { library, cache: Some(paths.cache.join("runtime")), threads }
+}
+
+fn start_engine(config: &Config, paths: &Paths, runtime: RuntimeOptions) -> anyhow::Result<Engine<Model>> {
     let watchdog = sd_notify::watchdog_enabled();
     let mut options = engine_options(config, None);
     if let Some(period) = watchdog {
@@ -274,8 +305,12 @@ fn signals() -> anyhow::Result<mpsc::Receiver<i32>> {
 
 /// Cancels everything and lets the owners hear of it.
 async fn farewell(core: &Arc<Core>) {
-    let engine = core.engine.clone();
-    let _ = tokio::task::spawn_blocking(move || engine.stop()).await;
+    let (engine, voice) = (core.engine.clone(), Arc::clone(core));
+    let _ = tokio::task::spawn_blocking(move || {
+        voice.voice.stop();
+        engine.stop();
+    })
+    .await;
     let begun = Instant::now();
     while core.objects.any_running() && begun.elapsed() < FAREWELL {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -9,6 +9,8 @@ use crate::options::Key::{
 
 /// `OpenConversation`.
 pub const OPEN_CONVERSATION: &[Key] = &[HandleToken, Model, Instructions, Seed, Greedy, MaxTokens, Temperature, TopK];
+/// `Listen`.
+pub const LISTEN: &[Key] = &[HandleToken];
 /// `Say`.
 pub const SAY: &[Key] = &[HandleToken, Model, Voice, Seed, Greedy, Priority];
 /// `Text1.Generate`.
@@ -67,7 +69,7 @@ pub const NONE: &[Key] = &[];
 /// Interface, method and keys of every method that has options.
 pub const ALL: &[(&str, &str, &[Key])] = &[
     (interface::ASSISTANT, "OpenConversation", OPEN_CONVERSATION),
-    (interface::ASSISTANT, "Listen", NONE),
+    (interface::ASSISTANT, "Listen", LISTEN),
     (interface::ASSISTANT, "Say", SAY),
     (interface::TEXT, "Generate", GENERATE),
     (interface::VISION, "Ask", LOOK),

@@ -16,7 +16,7 @@ from speech import backbone, checkpoint, depthformer, folders, genai, loops, par
 from speech.graph import int4
 from speech.peer_runtime import PeerRuntime
 from speech.runtime import Speech
-from speech.shapes import A, C, Shape
+from speech.shapes import A, C, VOCAB, Shape
 
 SEEDS_TRIED = 40
 
@@ -69,12 +69,21 @@ def make_a(out: Path, kit, question) -> None:
             whole = composed(Path(scratch), folder, out / name)
             parity.check_depthformer(name, Speech(whole, A), runs, wrong=name == "speech-a-faulty")
     copied_cache(out)
+    talkative(out)
 
 
 def copied_cache(out: Path) -> None:
     decoder = onnx.load(out / "speech-a" / "onnx" / "decoder.onnx", load_external_data=False)
     what = "a decoder whose caches are copied on their way out"
     folders.decoder_variant(out / "speech-a-copied-cache", backbone.copied_cache(decoder), out / "speech-a", what)
+
+
+def talkative(out: Path) -> None:
+    """For tests of the live voice, which need answers of some length, whatever was asked."""
+    decoder = onnx.load(out / "speech-a" / "onnx" / "decoder.onnx", load_external_data=False)
+    silenced = (tokenizer.TURN_END, tokenizer.TEXT_END)
+    graph = backbone.talkative(decoder, silenced, VOCAB)
+    folders.decoder_variant(out / "speech-a-talkative", graph, out / "speech-a", "a decoder that never ends an answer")
 
 
 def composed(scratch: Path, base: Path, variant: Path) -> Path:

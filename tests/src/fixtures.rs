@@ -43,7 +43,7 @@ pub fn speech_at(folder: &Path, precision: &str) -> Speech {
 ///
 /// Copied and not linked: ONNX Runtime refuses weights behind a link that leaves the graph's folder.
 pub fn composed(base: &str, over: Option<&str>) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::Builder::new().prefix("model-").tempdir().unwrap();
     for from in [Some(base), over].into_iter().flatten() {
         copy_all(&fixture(from), folder.path());
     }

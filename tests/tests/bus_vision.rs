@@ -33,7 +33,10 @@ async fn ask(client: &Connection, images: &[OwnedFd], options: &Options) -> zbus
     let listening = Listening::to(client, options.handle_token.as_ref().unwrap().as_str()).await;
     let images: Vec<Fd<'_>> = images.iter().map(Into::into).collect();
     let vision = VisionProxy::new(client).await.unwrap();
-    vision.ask(&images, "Which is brighter?", options).await.map_err(|error| zbus::Error::Failure(error.to_string()))?;
+    vision
+        .ask(&images, "Which is brighter?", options)
+        .await
+        .map_err(|error| zbus::Error::Failure(error.to_string()))?;
     Ok(listening.end().await)
 }
 
@@ -52,7 +55,8 @@ async fn a_question_is_answered_as_at_the_command_line() {
     assert_eq!(tiles.last(), Some((8, 8)), "one whole image, six tiles and a thumbnail");
     assert_eq!(heard.outcome.text.as_deref(), Some(heard.streamed().as_str()));
 
-    let (model, small, large) = (fixture("vision-a"), "vision-reference/images/small.png", "vision-reference/images/large.png");
+    let (model, small, large) =
+        (fixture("vision-a"), "vision-reference/images/small.png", "vision-reference/images/large.png");
     let [model, small, large] = [model, fixture(small), fixture(large)].map(|path| path.to_str().unwrap().to_owned());
     let look = ["look", &small, &large, "Which is brighter?", "--greedy", "--max-items", "9", "--json"];
     let here = eddy_json(&[&look[..], &["--model", &model]].concat());
@@ -79,9 +83,11 @@ async fn a_question_is_answered_as_at_the_command_line() {
 
 #[tokio::test]
 async fn what_is_no_image_is_refused_before_or_after_it_is_read() {
-    let daemon = daemon(&["limits.image_bytes=\"4KiB\"", "limits.images_per_request=2", "limits.descriptor_timeout=\"200ms\""]);
+    let daemon =
+        daemon(&["limits.image_bytes=\"4KiB\"", "limits.images_per_request=2", "limits.descriptor_timeout=\"200ms\""]);
     let client = daemon.client().await;
-    let refused = async |images: Vec<OwnedFd>, token: &str| ask(&client, &images, &short(token)).await.unwrap_err().to_string();
+    let refused =
+        async |images: Vec<OwnedFd>, token: &str| ask(&client, &images, &short(token)).await.unwrap_err().to_string();
 
     let file: OwnedFd = std::fs::File::open(fixture("vision-reference/images/small.png")).unwrap().into();
     let told = refused(vec![file], "a").await;

@@ -38,6 +38,11 @@ pub fn with_server(test: &str, body: impl FnOnce(&mut Server)) {
     }
     let folder = std::env::temp_dir().join(format!("eddy-pulse-{}-{test}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for the server");
+    // What was fetched once is found from there too.
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME")?;
+        Some(Path::new(&home).join(".cache"))
+    });
     let status = Command::new(std::env::current_exe().expect("this test's program"))
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(MARK, &folder)
@@ -45,6 +50,7 @@ pub fn with_server(test: &str, body: impl FnOnce(&mut Server)) {
         .env("PULSE_RUNTIME_PATH", &folder)
         .env("XDG_RUNTIME_DIR", &folder)
         .env("HOME", &folder)
+        .envs(cache.map(|cache| ("XDG_CACHE_HOME", cache)))
         .env_remove("DBUS_SESSION_BUS_ADDRESS")
         .status();
     let _ = std::fs::remove_dir_all(&folder);
@@ -201,12 +207,12 @@ impl Listener {
             }
         });
         let listener = Listener { process, heard };
-        within(Duration::from_secs(5), "the recorder runs", || (listener.len() > 0).then_some(()));
+        within(Duration::from_secs(5), "the recorder runs", || (listener.count() > 0).then_some(()));
         listener
     }
 
     /// How many samples were heard.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.heard.lock().expect("no panic").len()
     }
 

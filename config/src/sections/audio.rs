@@ -62,10 +62,10 @@ settings! {
         capture_frames: u32 = 480, restart, (64, 8_192);
         /// Frames that the speaker takes at a time, at the device's rate.
         playback_frames: u32 = 480, restart, (64, 8_192);
-        /// Sound kept ready for the speaker. More rides out a busy machine, less can be taken back
-        /// sooner when somebody interrupts.
-        playback_buffer: Duration = Duration::from_millis(200), live,
-            (Duration::from_millis(20), Duration::from_secs(5));
+        /// Sound kept ready for the speaker. More rides out a busier machine; an interruption is as
+        /// quick with any.
+        playback_buffer: Duration = Duration::from_millis(1_000), live,
+            (Duration::from_millis(100), Duration::from_secs(2));
         /// Take what the speaker plays out of what the microphone hears. Without it, barge-in needs
         /// headphones.
         echo_cancellation: bool = true, restart;

@@ -1,10 +1,11 @@
-//! `org.eddy.Assistant1`: the voice. The live voice is not part of this daemon yet, and its state says so.
+//! `org.eddy.Assistant1`: the voice.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use eddy_config::Capability;
-use eddy_ipc::{Error, Options, Result, VoiceState, accepts};
+use eddy_ipc::{Bus, Error, Options, Result, SpeakerVoice, accepts};
+use eddy_models::speech::Mode;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant};
@@ -12,9 +13,11 @@ use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant};
 use super::conversation::Conversation;
 use super::core::Core;
 use super::mutes::Mutes;
-
-/// Why there is no voice.
-const NO_VOICE: &str = "this version does not open the microphone or the speaker; recordings and texts are answered through org.eddy.Speech1";
+use super::request::Request;
+use super::voice::{Asker, word};
+use crate::engine::Task;
+use crate::jobs::{Delivery, Drawn, Input, Sound, SoundLine, SpeechJob, SpeechWork, Words, reply_options};
+use crate::speech::read_aloud;
 
 /// The interface on the assistant's root.
 #[derive(Debug)]
@@ -44,20 +47,29 @@ impl Assistant {
     }
 
     async fn listen(&self, options: HashMap<String, OwnedVariant>, #[zbus(header)] header: Header<'_>) -> Result<()> {
-        self.core.caller(&header, Capability::Listen).await?;
-        Options::read(options, accepts::NONE)?;
+        let peer = self.core.caller(&header, Capability::Listen).await?;
+        let options = Options::read(options, accepts::LISTEN)?;
         if self.mutes.is_muted() {
             return Err(Error::muted());
         }
-        Err(Error::unavailable("the microphone", NO_VOICE))
+        let Some(token) = options.handle_token else { return self.core.voice.listen(None).await };
+        let request = Request::open(&self.core, Bus::Assistant, &peer, Capability::Listen, Some(token)).await?;
+        let asker = Asker::new(Arc::clone(request.feed()));
+        let listening = self.core.voice.listen(Some(asker)).await;
+        if let Err(error) = &listening {
+            request.feed().fail(error);
+        }
+        listening
     }
 
     async fn stop_listening(&self, #[zbus(header)] header: Header<'_>) -> Result<()> {
-        self.core.caller(&header, Capability::Listen).await.map(drop)
+        self.core.caller(&header, Capability::Listen).await?;
+        self.core.voice.stop_listening()
     }
 
     async fn interrupt(&self, #[zbus(header)] header: Header<'_>) -> Result<()> {
-        self.core.anybody(&header).await.map(drop)
+        self.core.anybody(&header).await?;
+        self.core.voice.interrupt()
     }
 
     #[zbus(out_args("request"))]
@@ -67,10 +79,28 @@ impl Assistant {
         options: HashMap<String, OwnedVariant>,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
-        self.core.caller(&header, Capability::Speak).await?;
-        Options::read(options, accepts::SAY)?;
+        let peer = self.core.caller(&header, Capability::Speak).await?;
+        let mut options = Options::read(options, accepts::SAY)?;
         self.core.check_text("text", &text)?;
-        Err(Error::unavailable("the speaker", NO_VOICE))
+        let model = self.core.model(Task::Speech, &options)?;
+        let config = self.core.config();
+        let audio = config.audio.clone();
+        let found = tokio::task::spawn_blocking(move || crate::voice::loudspeaker(&audio)).await;
+        found
+            .map_err(|error| Error::Internal(error.to_string()))?
+            .map_err(|error| Error::unavailable("the speaker", error))?;
+        let reply = reply_options(Mode::Sequential, Drawn::Sound, [&options, &Options::default()], &config);
+        let instructions = read_aloud(options.voice.unwrap_or(SpeakerVoice::UkFemale));
+        let token = options.handle_token.take();
+        let request = Request::open(&self.core, Bus::Assistant, &peer, Capability::Speak, token).await?;
+        let line = Arc::<SoundLine>::default();
+        let sound = Some(Sound::Loudspeaker(Arc::clone(&line)));
+        let delivery = Delivery::new(Arc::clone(request.feed()), Words::Answer, sound, None);
+        let work = SpeechWork { input: Input::Text(text), instructions, options: reply, memory: None };
+        let job = Box::new(SpeechJob::new(work, delivery, None));
+        self.core.voice.play(line)?;
+        self.core.submit(&request, job, model, options.priority);
+        Ok(request.path())
     }
 
     #[zbus(out_args("lock"))]
@@ -80,7 +110,7 @@ impl Assistant {
         #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
     ) -> Result<OwnedFd> {
         self.core.anybody(&header).await?;
-        let lock = self.mutes.acquire(&self.core, emitter.into_owned())?;
+        let lock = self.mutes.acquire(&self.core, emitter.into_owned()).await?;
         Ok(lock.into())
     }
 
@@ -90,13 +120,13 @@ impl Assistant {
     }
 
     #[zbus(property)]
-    fn state(&self) -> &str {
-        VoiceState::Unavailable.as_str()
+    pub(super) fn state(&self) -> &str {
+        word(self.core.voice.statuses().borrow().state).as_str()
     }
 
     #[zbus(property)]
-    fn state_reason(&self) -> &str {
-        NO_VOICE
+    pub(super) fn state_reason(&self) -> String {
+        self.core.voice.statuses().borrow().reason.clone()
     }
 
     #[zbus(property)]
@@ -114,19 +144,24 @@ impl Assistant {
             };
         }
         self.mutes.set(muted);
-        Ok(())
+        self.core.voice.mute(self.mutes.is_muted()).await
     }
 
     #[zbus(property)]
-    fn microphone_in_use(&self) -> bool {
-        false
+    pub(super) fn microphone_in_use(&self) -> bool {
+        self.core.voice.statuses().borrow().microphone
     }
 
     #[zbus(property)]
-    fn speaker_in_use(&self) -> bool {
-        false
+    pub(super) fn speaker_in_use(&self) -> bool {
+        self.core.voice.statuses().borrow().speaker
     }
 
     #[zbus(signal, name = "StateChanged")]
-    async fn voice_state_changed(emitter: &SignalEmitter<'_>, old: &str, new: &str, reason: &str) -> zbus::Result<()>;
+    pub(super) async fn voice_state_changed(
+        emitter: &SignalEmitter<'_>,
+        old: &str,
+        new: &str,
+        reason: &str,
+    ) -> zbus::Result<()>;
 }

@@ -22,6 +22,7 @@ mod serve;
 mod speech;
 mod text;
 mod vision;
+mod voice;
 
 use std::collections::HashMap;
 
@@ -31,6 +32,7 @@ pub use self::core::{Core, engine_options};
 pub use daemon::ReloadOrder;
 pub use peers::Peers;
 pub use serve::{Address, Buses, Ended, connect, reconfigured, serve};
+pub use voice::{announce, changes};
 
 /// A dictionary as properties give it.
 fn owned(dictionary: HashMap<&'static str, Variant<'_>>) -> HashMap<String, OwnedVariant> {

@@ -38,7 +38,7 @@ impl Mutes {
     ///
     /// # Errors
     /// [`Error::LimitReached`], and when the system has no descriptor left.
-    pub fn acquire(self: &Arc<Self>, core: &Arc<Core>, emitter: SignalEmitter<'static>) -> Result<OwnedFd> {
+    pub async fn acquire(self: &Arc<Self>, core: &Arc<Core>, emitter: SignalEmitter<'static>) -> Result<OwnedFd> {
         self.locks
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |locks| (locks < LOCKS).then_some(locks + 1))
             .map_err(|_| Error::LimitReached(format!("{LOCKS} locks hold the microphone muted already")))?;
@@ -46,11 +46,17 @@ impl Mutes {
         let broken = |error: std::io::Error| Error::unavailable("a lock", error);
         let (lock, lease) = lease().map_err(broken)?;
         let watched = Receiver::from_owned_fd(lease.into()).map_err(broken)?;
+        // Whoever holds the lock may rely on it.
+        core.voice.mute(true).await?;
         let core = Arc::clone(core);
+        let mutes = Arc::clone(self);
         tokio::spawn(async move {
             announce(&core, &emitter).await;
             wait_for_end(&watched).await;
             drop(held);
+            if let Err(error) = core.voice.mute_soon(mutes.is_muted()) {
+                tracing::warn!(%error, "the microphone stays muted");
+            }
             announce(&core, &emitter).await;
         });
         Ok(lock)

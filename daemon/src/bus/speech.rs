@@ -14,7 +14,7 @@ use super::core::{Core, Incoming, Intake};
 use super::peers::Peer;
 use super::request::Request;
 use crate::engine::Task;
-use crate::jobs::{Delivery, Drawn, Input, Memory, Pipe, SpeechJob, SpeechWork, Words, reply_options};
+use crate::jobs::{Delivery, Drawn, Input, Memory, Pipe, Sound, SpeechJob, SpeechWork, Words, reply_options};
 use crate::speech::{CONVERSE, TRANSCRIBE, read_aloud};
 
 /// The interface on the assistant's root.
@@ -89,7 +89,7 @@ fn job(
     stream: Option<Pipe>,
 ) -> impl FnOnce(Input, Option<crate::jobs::Hold>) -> SpeechJob + Send + 'static {
     let Beginning { instructions, reply, words, memory, .. } = beginning;
-    let delivery = Delivery::new(feed, words, sound, stream);
+    let delivery = Delivery::new(feed, words, sound.map(Sound::Pipe), stream);
     move |input, hold| SpeechJob::new(SpeechWork { input, instructions, options: reply, memory }, delivery, hold)
 }
 

@@ -25,6 +25,7 @@ mod private;
 mod probe;
 mod say;
 mod speaking;
+mod talk;
 mod transcribe;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Talk with Eddy: a live conversation at this terminal.
+    Talk(talk::Arguments),
     /// Answer a recorded question in speech.
     Converse(converse::Arguments),
     /// Write down what a recording says.
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
     };
     let bus = &cli.bus;
     let outcome = match cli.verb {
+        Verb::Talk(arguments) => talk::run(arguments),
         Verb::Converse(arguments) => converse::run(arguments, bus),
         Verb::Transcribe(arguments) => transcribe::run(arguments, bus),
         Verb::Say(arguments) => say::run(arguments, bus),

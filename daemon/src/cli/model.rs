@@ -112,6 +112,8 @@ impl ModelArguments {
     #[must_use]
     pub fn reply(&self, options: ReplyOptions) -> ReplyOptions {
         let options = ReplyOptions { seed: self.seed.unwrap_or_default(), max_items: self.most_items(), ..options };
+        // A seed is of use only where something is left to chance.
+        let options = ReplyOptions { undecided: options.undecided && self.seed.is_none(), ..options };
         if self.greedy { options.greedy() } else { options }
     }
 }
@@ -137,6 +139,16 @@ impl LoadArguments {
     /// # Errors
     /// For a wrong configuration, and when the library is missing or unusable.
     pub fn engine(&self) -> anyhow::Result<Engine> {
+        let runtime = Runtime::start(&self.runtime()?)?;
+        let interrupt = Interrupt::listen(&runtime).context("cannot listen for Ctrl-C")?;
+        Ok(Engine { runtime, interrupt })
+    }
+
+    /// How ONNX Runtime is started, as configured.
+    ///
+    /// # Errors
+    /// For a wrong configuration.
+    pub fn runtime(&self) -> anyhow::Result<RuntimeOptions> {
         let paths = Paths::from_environment()?;
         let mut sources = Sources::standard(&paths);
         sources.only.clone_from(&self.config);
@@ -147,10 +159,7 @@ impl LoadArguments {
             (None, Auto::Auto) => None,
         };
         let library = (!settings.library.as_os_str().is_empty()).then(|| paths.expand(&settings.library));
-        let options = RuntimeOptions { library, cache: Some(paths.cache.join("runtime")), threads };
-        let runtime = Runtime::start(&options)?;
-        let interrupt = Interrupt::listen(&runtime).context("cannot listen for Ctrl-C")?;
-        Ok(Engine { runtime, interrupt })
+        Ok(RuntimeOptions { library, cache: Some(paths.cache.join("runtime")), threads })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sound and text on their way out of the daemon, through pipes that may be full, slow or closed.
+//! Sound and text on their way out of the daemon, through pipes that may be full, slow or closed, or to the loudspeaker.
 //!
 //! Promises never to wait: what a pipe does not take stays here, and the job steps aside until there is room.
 
@@ -9,6 +9,7 @@ use eddy_ipc::Error;
 use eddy_ipc::fd::{Outlet, Stop, s16le};
 
 use super::feed::Feed;
+use super::line::SoundLine;
 use crate::engine::Step;
 
 /// What is left of a pipe's job.
@@ -92,19 +93,65 @@ pub enum Words {
     Transcript,
 }
 
+/// Where the sound of a request goes.
+#[derive(Debug)]
+pub enum Sound {
+    /// To the caller.
+    Pipe(Pipe),
+    /// To the loudspeaker.
+    Loudspeaker(Arc<SoundLine>),
+}
+
+impl Sound {
+    fn step(&mut self) -> Option<Step> {
+        match self {
+            Self::Pipe(pipe) => pipe.step("audio"),
+            Self::Loudspeaker(line) if line.is_cut() => Some(Step::Abandoned),
+            Self::Loudspeaker(line) if line.has_room() => None,
+            Self::Loudspeaker(_) => Some(Step::Full),
+        }
+    }
+
+    fn add(&mut self, samples: &[f32]) {
+        match self {
+            Self::Pipe(pipe) => s16le(samples, &mut pipe.pending),
+            Self::Loudspeaker(line) => line.push(samples),
+        }
+    }
+
+    /// Whether the caller has everything, or has heard it.
+    fn is_clear(&self) -> bool {
+        match self {
+            Self::Pipe(pipe) => pipe.is_clear(),
+            Self::Loudspeaker(line) => {
+                line.finish();
+                line.is_over()
+            }
+        }
+    }
+}
+
+impl Drop for Sound {
+    fn drop(&mut self) {
+        if let Self::Loudspeaker(line) = self {
+            line.finish();
+        }
+    }
+}
+
 /// Everything that one request sends to its caller.
 #[derive(Debug)]
 pub struct Delivery {
     feed: Arc<Feed>,
     words: Words,
-    sound: Option<Pipe>,
+    sound: Option<Sound>,
     stream: Option<Pipe>,
 }
 
 impl Delivery {
     /// Text goes to `feed`, and to `stream` if there is one; sound goes to `sound`.
     #[must_use]
-    pub fn new(feed: Arc<Feed>, words: Words, sound: Option<Pipe>, stream: Option<Pipe>) -> Self {
+    pub fn new(feed: Arc<Feed>, words: Words, sound: Option<Sound>, stream: Option<Pipe>) -> Self {
         Self { feed, words, sound, stream }
     }
 
@@ -134,7 +181,7 @@ impl Delivery {
     /// Adds samples to what goes out.
     pub fn samples(&mut self, samples: &[f32]) {
         if let Some(sound) = &mut self.sound {
-            s16le(samples, &mut sound.pending);
+            sound.add(samples);
         }
     }
 
@@ -146,13 +193,20 @@ impl Delivery {
             Some(Flow::Stalled(after)) => return Some(stalled("stream", after)),
             Some(Flow::Clear | Flow::Full) | None => {}
         }
-        self.sound.as_mut().and_then(|sound| sound.step("audio"))
+        self.sound.as_mut().and_then(Sound::step)
     }
 
     /// Whether everything has been written.
     #[must_use]
     pub fn is_clear(&self) -> bool {
-        [&self.sound, &self.stream].into_iter().flatten().all(Pipe::is_clear)
+        self.sound.as_ref().is_none_or(Sound::is_clear) && self.stream.as_ref().is_none_or(Pipe::is_clear)
+    }
+
+    /// Ends the sound at once: nobody wants the rest.
+    pub fn abandon(&self) {
+        if let Some(Sound::Loudspeaker(line)) = &self.sound {
+            line.cut();
+        }
     }
 
     /// Ends the pipes.

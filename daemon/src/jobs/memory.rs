@@ -34,6 +34,8 @@ struct Exchange {
     said: Said,
     answer: String,
     interrupted: bool,
+    /// Positions that it took in the cache.
+    positions: usize,
     _hold: Option<Hold>,
 }
 
@@ -80,6 +82,8 @@ pub(super) struct Opened {
     pub unfed: Vec<f32>,
     /// Where to go back to if nothing comes of the turn; `None` for a cache that is new.
     pub back: Option<Snapshot>,
+    /// Exchanges that were dropped to make room.
+    pub folded: usize,
 }
 
 impl std::fmt::Debug for Memory {
@@ -146,27 +150,30 @@ impl Memory {
         self.state().turns.retain(|number| *number != place.number);
     }
 
-    /// The prompt of a turn and what has been read of the conversation, as far as `kept` is of use.
+    /// What has been read of the conversation, as far as `kept` is of use, and the prompt up to where the person
+    /// speaks. If less than `room` positions of `context` are left, the oldest exchanges are dropped, until half of
+    /// what may be used is free: a folded conversation is read anew, which should not happen at every turn.
     pub(super) fn open(
         &self,
-        said: &Said,
         kept: Option<Kept>,
+        (room, context): (usize, usize),
         snapshot: impl FnOnce(&Cache) -> Snapshot,
         fresh: impl FnOnce() -> eddy_models::Result<Cache>,
     ) -> eddy_models::Result<Opened> {
-        let state = self.state();
+        let mut state = self.state();
+        let folded = state.fold(context.saturating_sub(room));
+        let kept = kept.filter(|_| folded == 0);
         if let Some(kept) = kept.filter(|kept| kept.read == (state.epoch, state.exchanges.len())) {
             let back = Some(snapshot(&kept.cache));
-            let prompt = said.put(Prompt::continuation().turn(TurnRole::User)).awaiting_reply();
-            return Ok(Opened { cache: kept.cache, prompt, unfed: kept.unfed, back });
+            let prompt = Prompt::continuation().turn(TurnRole::User);
+            return Ok(Opened { cache: kept.cache, prompt, unfed: kept.unfed, back, folded });
         }
         let mut prompt = Prompt::instructed(&self.instructions);
         for exchange in &state.exchanges {
             prompt = exchange.said.put(prompt).awaiting_reply();
             prompt = prompt.words(&exchange.answer).end_turn().turn(TurnRole::User);
         }
-        let prompt = said.put(prompt).awaiting_reply();
-        Ok(Opened { cache: fresh()?, prompt, unfed: Vec::new(), back: None })
+        Ok(Opened { cache: fresh()?, prompt, unfed: Vec::new(), back: None, folded })
     }
 
     /// Remembers an exchange; tells what a cache that has read it has read. `None` if all was forgotten meanwhile.
@@ -174,15 +181,15 @@ impl Memory {
         &self,
         place: Place,
         said: Said,
-        answer: String,
-        interrupted: bool,
+        (answer, interrupted): (String, bool),
+        positions: usize,
         hold: Option<Hold>,
     ) -> Option<(u64, usize)> {
         let mut state = self.state();
         if state.epoch != place.epoch {
             return None;
         }
-        state.exchanges.push(Exchange { said, answer, interrupted, _hold: hold });
+        state.exchanges.push(Exchange { said, answer, interrupted, positions, _hold: hold });
         Some((state.epoch, state.exchanges.len()))
     }
 
@@ -194,5 +201,42 @@ impl Memory {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Drops the oldest exchanges if all together take more than `limit` positions; tells how many.
+    fn fold(&mut self, limit: usize) -> usize {
+        let mut positions: usize = self.exchanges.iter().map(|exchange| exchange.positions).sum();
+        if positions <= limit {
+            return 0;
+        }
+        let mut dropped = 0;
+        while positions > limit / 2 && dropped < self.exchanges.len() {
+            positions -= self.exchanges[dropped].positions;
+            dropped += 1;
+        }
+        self.exchanges.drain(..dropped);
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_turns_go_when_there_is_no_room_and_not_before() {
+        let memory = Memory::new(String::new());
+        let place = memory.line_up();
+        for number in 0..10 {
+            let said = Said::Words(format!("question {number}"));
+            memory.remember(place, said, (format!("answer {number}"), false), 100, None).expect("remembered");
+        }
+        assert_eq!(memory.state().fold(1_000), 0);
+        assert_eq!(memory.state().fold(999), 6);
+        let left: Vec<String> = memory.history().into_iter().map(|turn| turn.text).collect();
+        assert_eq!(left.first().map(String::as_str), Some("question 6"));
+        assert_eq!(left.len(), 8);
     }
 }

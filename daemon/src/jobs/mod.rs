@@ -2,6 +2,8 @@
 
 mod delivery;
 mod feed;
+mod line;
+mod live;
 mod loader;
 mod memory;
 mod options;
@@ -10,9 +12,12 @@ mod speech;
 mod text;
 mod vectors;
 mod vision;
+mod writing;
 
-pub use delivery::{Delivery, Pipe, Words};
+pub use delivery::{Delivery, Pipe, Sound, Words};
 pub use feed::Feed;
+pub use line::{RATE, SoundLine};
+pub use live::{Audience, LiveJob, LiveWork, Told, TurnEnd, Utterance, Wish};
 pub use loader::{Model, OnnxLoader};
 pub use memory::{Hold, Memory};
 pub use options::{Drawn, asked, reply_options};
@@ -21,6 +26,7 @@ pub use speech::{Input, SpeechJob, SpeechWork};
 pub use text::TextJob;
 pub use vectors::{Piped, Shelving, Waiting};
 pub use vision::{Look, VisionJob};
+pub use writing::WritingJob;
 
 use eddy_ipc::Error;
 

@@ -29,7 +29,11 @@ pub fn reply_options(mode: Mode, drawn: Drawn, options: [&Options; 2], config: &
     let generation = &config.generation;
     let limit = pick(options, |options| options.max_tokens).unwrap_or(generation.max_items);
     let seed = seed(pick(options, |options| options.seed), config);
-    let published = ReplyOptions { max_items: limit as usize, seed, ..ReplyOptions::new(mode) };
+    let by_caller = pick(options, |o| o.temperature.map(drop).or(o.top_k.map(drop)).or(o.greedy.map(drop))).is_some();
+    let configured = [generation.temperature, generation.audio_temperature].map(set).into_iter().flatten().count();
+    let top_k = [generation.top_k, generation.audio_top_k].map(set).into_iter().flatten().count();
+    let undecided = !by_caller && configured + top_k == 0;
+    let published = ReplyOptions { max_items: limit as usize, seed, undecided, ..ReplyOptions::new(mode) };
     if drawn == Drawn::Nothing || pick(options, |options| options.greedy).unwrap_or(generation.greedy) {
         return published.greedy();
     }

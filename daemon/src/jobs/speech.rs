@@ -172,10 +172,16 @@ impl SpeechJob {
             }
             Some((memory, _)) => {
                 let backbone = speech.backbone();
+                let context = backbone.context();
+                let room = self.options.max_items.min(context / 2);
                 let snapshot = |cache: &Cache| backbone.snapshot(cache);
-                let opened = memory.open(&said, kept.remove(&memory.id()), snapshot, || backbone.new_cache())?;
+                let opened =
+                    memory.open(kept.remove(&memory.id()), (room, context), snapshot, || backbone.new_cache())?;
+                if opened.folded > 0 {
+                    tracing::info!(turns = opened.folded, "the oldest turns of a conversation are dropped");
+                }
                 let mut rows = opened.unfed.clone();
-                rows.extend(speech.embed(&opened.prompt)?);
+                rows.extend(speech.embed(&said.put(opened.prompt).awaiting_reply())?);
                 (opened.cache, rows, opened.back.map(|back| (back, opened.unfed)))
             }
         };
@@ -199,7 +205,9 @@ impl SpeechJob {
         let summary = turn.summary();
         let (read, unfed) = if whole || summary.items > 0 {
             let unfed = turn.reply().unfed().map(<[f32]>::to_vec).unwrap_or_default();
-            (memory.remember(place, said, summary.text, !whole, self.hold.take()), unfed)
+            let start = before.as_ref().map_or(0, |(back, _)| back.length());
+            let positions = cache.length().saturating_sub(start) + usize::from(!unfed.is_empty());
+            (memory.remember(place, said, (summary.text, !whole), positions, self.hold.take()), unfed)
         } else {
             // Nothing was answered: as if nothing had been asked.
             let (Some(Model::Speech(model)), Some((back, unfed))) = (model.as_deref_mut(), before) else { return };
@@ -265,6 +273,9 @@ impl Job<Model> for SpeechJob {
             }
         };
         self.conclude(model, replying, state == RequestState::Done);
+        if state != RequestState::Done {
+            self.delivery.abandon();
+        }
         // The pipes first: whoever learns of the end finds everything there.
         self.delivery.close();
         self.hold = None;

@@ -8,9 +8,9 @@ use eddy_ipc::FinishReason;
 use eddy_models::backbone::Cache;
 use eddy_models::speech::{Event, Finish, Reply, ReplyOptions, SampleStream, Speech, StageTimes};
 
-/// Frames that are turned into samples together once the first one has been heard. Each call computes the left context
-/// again, so larger groups cost less and come later; half a second is what playback holds anyway.
-const GROUP: usize = 6;
+/// Frames that are turned into samples together, group after group, the last size for good. Each call computes the left
+/// context again, so larger groups cost less and come later; the first ones are small, because somebody waits for them.
+const GROUPS: [usize; 4] = [1, 2, 3, 6];
 
 /// What a step made. Both stay allocated from step to step.
 #[derive(Debug, Default)]
@@ -73,7 +73,10 @@ impl Summary {
 struct Sound {
     stream: SampleStream,
     waiting: Vec<Vec<u32>>,
-    heard_first: bool,
+    /// Groups that are through.
+    groups: usize,
+    /// Frames that sound.
+    frames: u64,
     end_code: u32,
 }
 
@@ -101,7 +104,7 @@ impl Turn {
         let sound = match sound {
             true => {
                 let stream = speech.detokenizer()?.stream();
-                Some(Sound { stream, waiting: Vec::new(), heard_first: false, end_code })
+                Some(Sound { stream, waiting: Vec::new(), groups: 0, frames: 0, end_code })
             }
             false => None,
         };
@@ -131,7 +134,8 @@ impl Turn {
                 self.summary.items += 1;
                 if let Some(sound) = self.sound.as_mut().filter(|sound| frame.first() != Some(&sound.end_code)) {
                     sound.waiting.push(frame);
-                    if sound.waiting.len() >= if sound.heard_first { GROUP } else { 1 } {
+                    sound.frames += 1;
+                    if sound.waiting.len() >= GROUPS[sound.groups.min(GROUPS.len() - 1)] {
                         self.flush(speech, made)?;
                     }
                 }
@@ -165,6 +169,12 @@ impl Turn {
         Summary { whole: self.begun.elapsed(), stages: self.reply.times(), ..self.summary.clone() }
     }
 
+    /// Frames of sound so far, without the one that ends it.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.sound.as_ref().map_or(0, |sound| sound.frames)
+    }
+
     /// The reply itself.
     #[must_use]
     pub fn reply(&self) -> &Reply {
@@ -177,7 +187,7 @@ impl Turn {
         let frames = std::mem::take(&mut sound.waiting);
         speech.detokenizer()?.push(&mut sound.stream, &frames, &mut made.samples)?;
         let settled = made.samples.len() - before;
-        sound.heard_first |= settled > 0;
+        sound.groups += 1;
         self.summary.samples += settled as u64;
         self.summary.detokenizing += begun.elapsed();
         if settled > 0 {

@@ -1,7 +1,22 @@
 //! The live voice: when to listen, when to answer, when to be quiet.
 //!
-//! [`turn`] hears where a person's turn begins and ends, [`state`] decides what follows from it. Neither touches a device or
-//! a model, so every case can be played through.
+//! [`turn`] hears where a person's turn begins and ends, [`barge_in`] whether they interrupt, [`state`] decides what follows
+//! from it; none of them touches a device or a model, so every case can be played through. One thread joins them with the
+//! microphone, the loudspeaker and the engine; [`Voice`] is how others hold it.
 
-pub mod state;
-pub mod turn;
+mod barge_in;
+mod devices;
+mod exchange;
+mod handle;
+mod listener;
+mod live;
+mod local;
+mod player;
+mod state;
+mod turn;
+
+pub use crate::jobs::{Audience, RATE, Told, TurnEnd};
+pub(crate) use devices::loudspeaker;
+pub use handle::{Change, Observer, Parts, Status, Voice};
+pub use local::Local;
+pub use state::State;

@@ -1,7 +1,7 @@
 //! The states of the voice and the one function that moves between them.
 //!
-//! Promises that every pair of state and event has an answer, and that the microphone is open exactly outside of `Muted`
-//! and `Unavailable`.
+//! Promises that every pair of state and event has an answer. Whether the microphone is open between turns is a matter of
+//! the mode; in `Muted` it is closed in every one.
 
 /// What the voice is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,7 +121,8 @@ pub fn transition(state: State, event: Event) -> (State, &'static [Action]) {
         (E::NothingSaid, S::Listening) => (S::Idle, &[A::DropUtterance]),
         (E::NothingSaid, S::Endpointing) => (S::Idle, &[A::TakeBack, A::DropUtterance]),
 
-        (E::SoundBegan, S::Thinking) => (S::Speaking, &[]),
+        // In `Idle` it is a text that a caller wants said, or an answer that went on while nothing could be heard.
+        (E::SoundBegan, S::Idle | S::Thinking) => (S::Speaking, &[]),
         (E::ReplyEnded, S::Thinking | S::Speaking | S::Holding) => (S::Idle, &[]),
 
         (E::BargeInConfirmed, S::Holding) => (S::Listening, &[A::CutAnswer, A::BeginUtterance]),
@@ -200,7 +201,7 @@ mod tests {
         ("SpeechResumed", "...L...."),
         ("TurnEnded", "..TT...."),
         ("NothingSaid", "..II...."),
-        ("SoundBegan", "....S..."),
+        ("SoundBegan", ".S..S..."),
         ("ReplyEnded", "....III."),
         ("BargeInConfirmed", "......L."),
         ("BargeInDenied", "......S."),

@@ -90,6 +90,7 @@ impl TurnDetector {
     }
 
     /// Whether a turn is going on.
+    #[cfg(test)]
     #[must_use]
     pub fn in_turn(&self) -> bool {
         matches!(self.state, State::Speaking { .. } | State::Pausing { .. })

@@ -12,13 +12,16 @@ use crate::tokenizer::Tokenizer;
 const OPEN: char = '\u{f8e0}';
 const CLOSE: char = '\u{f8e1}';
 
-/// Wraps every control token of `tokenizer` in the strings of `value`.
+/// Wraps every control token of `tokenizer` in the strings of `value`, and in its keys.
 pub(super) fn wrap(value: &Value, tokenizer: &Tokenizer) -> Value {
     match value {
         Value::String(text) => Value::String(wrap_text(text, tokenizer)),
         Value::Array(items) => items.iter().map(|item| wrap(item, tokenizer)).collect(),
         Value::Object(fields) => {
-            Value::Object(fields.iter().map(|(key, field)| (key.clone(), wrap(field, tokenizer))).collect())
+            // Keys too: templates write tools as JSON.
+            Value::Object(
+                fields.iter().map(|(key, field)| (wrap_text(key, tokenizer), wrap(field, tokenizer))).collect(),
+            )
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }

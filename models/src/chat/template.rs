@@ -196,7 +196,11 @@ impl ChatTemplate {
         let guarded = Conversation {
             messages: guard::wrap(&conversation.messages, tokenizer),
             tools: guard::wrap(&conversation.tools, tokenizer),
-            ..conversation.clone()
+            extra: match guard::wrap(&Json::Object(conversation.extra.clone()), tokenizer) {
+                Json::Object(extra) => extra,
+                _ => Map::new(),
+            },
+            add_generation_prompt: conversation.add_generation_prompt,
         };
         guard::encode(&self.render(&guarded, now)?, tokenizer)
     }

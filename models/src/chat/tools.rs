@@ -73,9 +73,17 @@ pub fn read_calls(text: &str) -> Result<Vec<ToolCall>> {
     Ok(calls)
 }
 
-/// Writes calls in the Python form.
+/// Writes calls in the Python form; in the JSON form when there is a name that the other cannot hold.
 #[must_use]
 pub fn write_calls(calls: &[ToolCall]) -> String {
+    let holds = |name: &str, belongs: fn(char) -> bool| !name.is_empty() && name.chars().all(belongs);
+    let plain = calls.iter().all(|call| {
+        holds(&call.name, is_of_name) && call.arguments.keys().all(|argument| holds(argument, is_of_argument))
+    });
+    if !plain {
+        let entry = |call: &ToolCall| serde_json::json!({ "name": call.name, "arguments": call.arguments });
+        return Value::from_iter(calls.iter().map(entry)).to_string();
+    }
     let calls: Vec<String> = calls
         .iter()
         .map(|call| {

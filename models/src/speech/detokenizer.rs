@@ -99,6 +99,12 @@ impl Detokenizer {
         self.context
     }
 
+    /// Samples that a code frame becomes.
+    #[must_use]
+    pub fn samples_per_frame(&self) -> usize {
+        UPSAMPLING * self.settings.hop
+    }
+
     /// Starts a stream.
     #[must_use]
     pub fn stream(&self) -> SampleStream {

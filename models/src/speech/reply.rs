@@ -40,6 +40,9 @@ pub struct ReplyOptions {
     pub chunk: usize,
     /// Keep the first logits, hidden state and frame logits for inspection.
     pub record: bool,
+    /// Nobody has decided how to choose: a folder whose `generation_config.json` says `do_sample: false` chooses the
+    /// likeliest.
+    pub undecided: bool,
 }
 
 impl ReplyOptions {
@@ -51,7 +54,16 @@ impl ReplyOptions {
             Mode::Interleaved => Sampling::top_k(1.0, 4),
             Mode::Sequential => Sampling::top_k(0.8, 64),
         };
-        Self { mode, max_items: 1024, text: Sampling::GREEDY, audio, seed: 0, chunk: 128, record: false }
+        Self {
+            mode,
+            max_items: 1024,
+            text: Sampling::GREEDY,
+            audio,
+            seed: 0,
+            chunk: 128,
+            record: false,
+            undecided: true,
+        }
     }
 
     /// The same with every choice greedy.
@@ -160,7 +172,7 @@ impl Reply {
             sampler: Sampler::new(options.seed),
             times: StageTimes::default(),
             record: Record::default(),
-            options,
+            options: if options.undecided && speech.settings().greedy { options.greedy() } else { options },
         }
     }
 

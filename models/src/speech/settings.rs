@@ -23,6 +23,8 @@ pub struct Settings {
     pub text_end: u32,
     /// Token that ends a turn.
     pub turn_end: u32,
+    /// Whether the folder wants the likeliest token and code, unless somebody decides otherwise.
+    pub greedy: bool,
     /// The mel front end.
     pub mel: MelSettings,
     /// The inverse STFT behind the detokenizer.
@@ -35,7 +37,7 @@ const AUDIO_START: u32 = 128;
 const TEXT_END: u32 = 130;
 
 impl Settings {
-    /// Reads `config.json`, `genai_config.json`, `mel_config.json` and `audio_embedding.json`, and where these say nothing
+    /// Reads `config.json`, `genai_config.json`, `generation_config.json`, `mel_config.json` and `audio_embedding.json`, and where these say nothing
     /// of the codebooks the shapes of `depthformer`; `token` looks up an id.
     ///
     /// # Errors
@@ -47,6 +49,7 @@ impl Settings {
     ) -> Result<Self> {
         let (config, genai) = (folder.config(), folder.genai());
         let embedding = Json::read(folder.graphs(), "audio_embedding.json")?;
+        let generation = Json::read(folder.root(), "generation_config.json")?;
         let first = |found: [Result<Option<usize>>; 3], default: usize| -> Result<usize> {
             for found in found {
                 if let Some(count) = found? {
@@ -89,6 +92,7 @@ impl Settings {
             interleaved_audio: run("interleaved_n_audio", 12)?,
             audio_start: id("audio_start_token_id", "<|audio_start|>", AUDIO_START)?,
             text_end: id("text_end_token_id", "<|text_end|>", TEXT_END)?,
+            greedy: generation.get(&["do_sample"]).and_then(serde_json::Value::as_bool) == Some(false),
             turn_end: token("<|im_end|>").unwrap_or(TURN_END),
             mel: MelSettings::read(folder)?,
             stft: StftSettings::read(folder)?,

@@ -78,7 +78,12 @@ impl Picture {
         let damaged =
             |error: &dyn std::fmt::Display| unseeable(format!("damaged image ({})", told(error)), SEND_ANOTHER);
         let format = format_of(bytes)?;
-        if format == ImageFormat::Jpeg && is_cut_off(bytes) {
+        let cut_off = match format {
+            ImageFormat::Jpeg => jpeg_is_cut_off(bytes),
+            ImageFormat::WebP => webp_is_cut_off(bytes),
+            _ => false,
+        };
+        if cut_off {
             return Err(unseeable("damaged image (cut off)".into(), SEND_ANOTHER));
         }
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -165,7 +170,7 @@ fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
 }
 
 /// Whether a JPEG ends before its end marker: its decoder would fill the rest with grey and say nothing.
-fn is_cut_off(bytes: &[u8]) -> bool {
+fn jpeg_is_cut_off(bytes: &[u8]) -> bool {
     const START_OF_SCAN: u8 = 0xda;
     const END: [u8; 2] = [0xff, 0xd9];
     // Segments are skipped by their length: a thumbnail in one of them has an end marker of its own.
@@ -177,6 +182,23 @@ fn is_cut_off(bytes: &[u8]) -> bool {
         at += if *marker == 0xff { 1 } else { 2 + usize::from(u16::from_be_bytes([*high, *low])) };
     }
     !bytes.get(at..).is_some_and(|rest| rest.windows(2).any(|pair| pair == END))
+}
+
+/// Whether a chunk of a WebP file claims to go on behind the file's end: its decoder would make room for all of it.
+fn webp_is_cut_off(bytes: &[u8]) -> bool {
+    /// `RIFF`, its length, `WEBP`.
+    const HEAD: usize = 12;
+    let mut at = HEAD;
+    while let Some(length) = bytes.get(at + 4..at + 8).and_then(|length| <[u8; 4]>::try_from(length).ok()) {
+        let length = u32::from_le_bytes(length) as usize;
+        at = at.saturating_add(8).saturating_add(length);
+        if at > bytes.len() {
+            return true;
+        }
+        // Chunks begin at even places.
+        at += length % 2;
+    }
+    false
 }
 
 /// The first of a decoder's words, in one line: some repeat bytes of the file at length.

@@ -112,3 +112,17 @@ def copied_cache(graph: onnx.ModelProto) -> onnx.ModelProto:
                 copies.append(onnx.helper.make_node("Identity", [node.output[index]], [present]))
     changed.graph.node.extend(copies)
     return changed
+
+
+def talkative(graph: onnx.ModelProto, silenced: tuple[int, ...], vocabulary: int) -> onnx.ModelProto:
+    """The same decoder, which never says the `silenced` tokens: a random model with no end to its answers."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(graph)
+    bias = np.zeros(vocabulary, dtype=np.float32)
+    bias[list(silenced)] = -1e4
+    changed.graph.initializer.append(onnx.numpy_helper.from_array(bias, "logits/bias"))
+    for node in changed.graph.node:
+        if node.output[0] == "logits":
+            node.output[0] = "logits/product"
+    changed.graph.node.append(onnx.helper.make_node("Add", ["logits/product", "logits/bias"], ["logits"]))
+    return changed

@@ -1,0 +1,191 @@
+//! Plays one line of sound at a time, and knows to the sample what was heard of it, through holds, cuts and loudspeakers
+//! that go away.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eddy_audio::playback::{Playback, State};
+
+use crate::jobs::{RATE, SoundLine};
+
+/// Sound that must be ready before a piece begins, beyond what the pace of its making asks for.
+const LEAST: Duration = Duration::from_millis(120);
+/// The most that comes at a time.
+const PIECE: Duration = Duration::from_millis(480);
+/// How long a hold may take: several callbacks.
+const HOLD: Duration = Duration::from_millis(80);
+
+/// What became of the sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Played {
+    /// Nothing new.
+    Same,
+    /// The first sample was handed to the loudspeaker.
+    Began,
+    /// The last one was.
+    Ended,
+}
+
+/// The loudspeaker, if there is one, and what it plays.
+#[derive(Default)]
+pub struct Player {
+    playback: Option<Playback>,
+    current: Option<Current>,
+    held: bool,
+    underruns: u64,
+}
+
+struct Current {
+    line: Arc<SoundLine>,
+    /// Samples played by loudspeakers that have gone.
+    base: u64,
+    /// Samples that this loudspeaker was given and has not played, as far as is known.
+    sent: VecDeque<f32>,
+    sent_from: u64,
+    /// Samples that it has not taken yet.
+    rest: Vec<f32>,
+    begun: bool,
+    finished: bool,
+}
+
+impl Player {
+    /// Takes a loudspeaker in place of the one before; what that one did not play goes on here.
+    pub fn set_playback(&mut self, playback: Option<Playback>) {
+        self.sync();
+        self.underruns += self.playback.as_ref().map_or(0, Playback::underruns);
+        if let Some(current) = self.current.as_mut().filter(|current| current.begun) {
+            let mut rest: Vec<f32> = current.sent.drain(..).collect();
+            rest.append(&mut current.rest);
+            current.base = current.sent_from;
+            current.rest = rest;
+            current.finished = false;
+        }
+        self.playback = playback;
+        if let Some(playback) = self.playback.as_ref().filter(|_| self.held) {
+            playback.hold();
+        }
+    }
+
+    /// The loudspeaker.
+    #[must_use]
+    pub fn playback(&self) -> Option<&Playback> {
+        self.playback.as_ref()
+    }
+
+    /// Whether something is to be played, begun or not.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// Whether something sounds, or is held.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.begun)
+    }
+
+    /// Whether the maker has left what is played.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.line.is_cut())
+    }
+
+    /// How often a voice ran dry.
+    #[must_use]
+    pub fn underruns(&self) -> u64 {
+        self.underruns + self.playback.as_ref().map_or(0, Playback::underruns)
+    }
+
+    /// Plays `line` as soon as enough of it is there.
+    pub fn play(&mut self, line: Arc<SoundLine>) {
+        self.current = Some(Current {
+            line,
+            base: 0,
+            sent: VecDeque::new(),
+            sent_from: 0,
+            rest: Vec::new(),
+            begun: false,
+            finished: false,
+        });
+    }
+
+    /// Moves sound on; `lead` is how much of it the loudspeaker is to have ready.
+    pub fn pump(&mut self, lead: Duration) -> Played {
+        self.sync();
+        let Some(current) = &mut self.current else { return Played::Same };
+        if !current.begun && current.line.is_over() {
+            // An answer without sound.
+            self.current = None;
+            return Played::Ended;
+        }
+        let Some(playback) = &mut self.playback else { return Played::Same };
+        if !current.begun && !current.line.is_ready(LEAST, PIECE) {
+            return Played::Same;
+        }
+        let lead = (lead.as_secs_f64() * f64::from(RATE)) as usize;
+        current.line.take(lead.saturating_sub(current.sent.len() + current.rest.len()), &mut current.rest);
+        let taken = if current.rest.is_empty() { 0 } else { playback.push(&current.rest) };
+        current.sent.extend(current.rest.drain(..taken));
+        if !current.finished && current.rest.is_empty() && current.line.is_drained() {
+            current.finished = playback.finish();
+        }
+        let began = !std::mem::replace(&mut current.begun, true);
+        if current.finished && playback.done() {
+            current.line.note_played(current.line.made());
+            self.current = None;
+            return Played::Ended;
+        }
+        if began { Played::Began } else { Played::Same }
+    }
+
+    /// Notes how far the loudspeaker is.
+    fn sync(&mut self) {
+        let (Some(current), Some(playback)) = (&mut self.current, &self.playback) else { return };
+        if !current.begun {
+            return;
+        }
+        let played = current.base + playback.position();
+        let passed = usize::try_from(played.saturating_sub(current.sent_from)).unwrap_or(usize::MAX);
+        current.sent.drain(..passed.min(current.sent.len()));
+        current.sent_from = current.sent_from.max(played);
+        current.line.note_played(current.sent_from);
+    }
+
+    /// Falls silent within a callback, and keeps the place.
+    pub fn hold(&mut self) {
+        self.held = true;
+        if let Some(playback) = &self.playback {
+            playback.hold();
+        }
+    }
+
+    /// Goes on where it was held.
+    pub fn resume(&mut self) {
+        self.held = false;
+        if let Some(playback) = &self.playback {
+            playback.resume();
+        }
+    }
+
+    /// Ends what is played; how many samples of it were heard, if it had begun.
+    pub fn cut(&mut self) -> Option<u64> {
+        self.hold();
+        if let Some(playback) = self.playback.as_ref().filter(|_| self.has_begun()) {
+            // Only when the hold has taken effect the position is final.
+            let since = Instant::now();
+            while playback.state() != State::Held && since.elapsed() < HOLD {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        self.sync();
+        let current = self.current.take();
+        if let Some(playback) = &mut self.playback {
+            playback.flush();
+        }
+        self.resume();
+        let current = current?;
+        current.line.cut();
+        current.begun.then(|| current.line.played())
+    }
+}

@@ -1,0 +1,160 @@
+//! A room with a voice in it: a sound server without hardware, a person who is espeak-ng, and the live voice in this
+//! process between a virtual microphone and a virtual loudspeaker.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use eddy_audio::wav::read_wav;
+use eddy_config::Sources;
+use eddy_models::RuntimeOptions;
+use eddy_models::folder::{Precision, Wanted};
+use eddyd::voice::{Audience, Change, Local, State, Told, TurnEnd, Voice};
+
+use crate::fixtures::{composed, fixture, runtime_folder};
+
+/// The rate of the room.
+pub const ROOM: u32 = 48_000;
+
+/// What was told of the turns, in order, and when.
+#[derive(Debug, Default)]
+pub struct Diary {
+    pub text: String,
+    pub transcript: String,
+    /// Samples of each answer, at the voice's rate.
+    pub answers: Vec<Vec<f32>>,
+    pub ended: Vec<TurnEnd>,
+    pub failed: Vec<String>,
+    pub folded: usize,
+    /// Seconds from the last word to the decision, and from there to the first sample.
+    pub waits: Vec<(Duration, Duration)>,
+    /// When each state began.
+    pub states: Vec<(Instant, State, String)>,
+}
+
+/// Somebody who writes everything down.
+#[derive(Default)]
+pub struct Witness(Mutex<Diary>);
+
+impl Witness {
+    pub fn read<T>(&self, look: impl FnOnce(&Diary) -> T) -> T {
+        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Audience for Witness {
+    fn tell(&self, told: Told<'_>) {
+        let mut diary = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match told {
+            Told::Transcript(text) => diary.transcript.push_str(text),
+            Told::Text(text) => diary.text.push_str(text),
+            Told::Sound(samples) => {
+                // One answer may be made ahead and taken back; only the last is of interest.
+                let ended = diary.ended.len();
+                diary.answers.resize_with(ended + 1, Vec::new);
+                diary.answers[ended].extend_from_slice(samples);
+            }
+            Told::Folded(turns) => diary.folded += turns,
+            Told::Answering { wait, think } => diary.waits.push((wait, think)),
+            Told::Writing | Told::Written => {}
+            Told::Ended(end) => diary.ended.push(end.clone()),
+            Told::Failed(error) => diary.failed.push(error.to_string()),
+        }
+    }
+}
+
+/// A voice that lives.
+pub struct Living {
+    local: Local,
+    pub witness: Arc<Witness>,
+    _folder: tempfile::TempDir,
+}
+
+impl Living {
+    /// With a model folder and `section.key=value` settings.
+    pub fn start(model: &str, settings: &[String]) -> Self {
+        let sources = Sources { overrides: settings.to_vec(), ..Sources::default() };
+        let config = Arc::new(sources.load().unwrap_or_else(|error| panic!("{error}")).config);
+        let runtime = RuntimeOptions { cache: Some(runtime_folder()), threads: Some(2), ..RuntimeOptions::default() };
+        // The random model ends its answers at random; this variant of it never does, and then what is set decides.
+        let composed = composed("speech-a", Some("speech-a-talkative"));
+        let (folder, wanted) = match model {
+            "talkative" => (composed.path().to_path_buf(), Wanted::Exactly(Precision::Fp32)),
+            folder if Path::new(folder).is_absolute() => (folder.into(), Wanted::Auto),
+            name => (fixture(name), Wanted::Auto),
+        };
+        let witness = Arc::new(Witness::default());
+        let states = Arc::clone(&witness);
+        let observer = Box::new(move |change: &Change| {
+            let entry = (Instant::now(), change.now.state, change.now.reason.clone());
+            states.0.lock().unwrap_or_else(PoisonError::into_inner).states.push(entry);
+        });
+        let local = Local::start(&folder, wanted, runtime, config, Arc::clone(&witness) as _, observer).unwrap();
+        Self { local, witness, _folder: composed }
+    }
+
+    pub fn voice(&self) -> &Voice {
+        self.local.voice()
+    }
+
+    pub fn state(&self) -> State {
+        self.voice().statuses().borrow().state
+    }
+}
+
+/// What espeak-ng says, at the room's rate, peak 0.5.
+pub fn spoken(text: &str) -> Vec<f32> {
+    static SAID: Mutex<Option<HashMap<String, Vec<f32>>>> = Mutex::new(None);
+    let mut said = SAID.lock().unwrap();
+    said.get_or_insert_default().entry(text.to_owned()).or_insert_with(|| synthesise(text)).clone()
+}
+
+fn synthesise(text: &str) -> Vec<f32> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("speech.wav");
+    let status = Command::new("espeak-ng").args(["-v", "en-gb", "-s", "150", "-w"]).arg(&file).arg(text).status();
+    assert!(status.expect("espeak-ng runs: `make test` installs it").success());
+    let clip = read_wav(&file, Duration::from_secs(60)).unwrap().at_rate(ROOM).unwrap();
+    let peak = clip.samples.iter().fold(1e-9f32, |peak, sample| peak.max(sample.abs()));
+    clip.samples.iter().map(|sample| sample * 0.5 / peak).collect()
+}
+
+/// Something that is no speech, at the room's rate, peak 0.5: a cough (a burst of breath and a shorter one) or a door (a
+/// low thump that rings). Each `number` is another one.
+pub fn noise(kind: &str, number: u64) -> Vec<f32> {
+    let mut seed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    let spread = 1.0 + 0.2 * random();
+    let rate = ROOM as f32;
+    let mut out = vec![0.0; (0.5 * rate) as usize];
+    match kind {
+        "cough" => {
+            let mut low = 0.0;
+            for (begin, length, level) in [(0.0, 0.09 * spread, 1.0), (0.2 * spread, 0.12, 0.5)] {
+                for n in 0..(length * rate) as usize {
+                    let along = n as f32 / (length * rate);
+                    low += 0.35 * (random() - low);
+                    out[(begin * rate) as usize + n] += level * low * (1.0 - along) * (along * 40.0).min(1.0);
+                }
+            }
+        }
+        "door" => {
+            for (n, sample) in out.iter_mut().enumerate() {
+                let time = n as f32 / rate;
+                let thump = (std::f32::consts::TAU * 70.0 * spread * time).sin() * (-18.0 * time).exp();
+                *sample = thump + 0.5 * random() * (-90.0 * time).exp();
+            }
+        }
+        other => panic!("no noise {other}"),
+    }
+    let peak = out.iter().fold(1e-9f32, |peak, sample| peak.max(sample.abs()));
+    out.iter_mut().for_each(|sample| *sample *= 0.5 / peak);
+    out
+}
