@@ -52,7 +52,7 @@ async fn a_question_is_answered_as_at_the_command_line() {
         Delta::Progress { done, total } => Some((*done, *total)),
         _ => None,
     });
-    assert_eq!(tiles.last(), Some((8, 8)), "one whole image, six tiles and a thumbnail");
+    assert_eq!(tiles.max(), Some((8, 8)), "one whole image, six tiles and a thumbnail");
     assert_eq!(heard.outcome.text.as_deref(), Some(heard.streamed().as_str()));
 
     let (model, small, large) =
