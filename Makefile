@@ -14,6 +14,7 @@ LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_H
 PYTHON ?= python3.12
 SYSTEM_PYTHON ?= python3
 FIXTURE_ENV ?= target/fixtures-env
+FUZZ_SECONDS ?= 15
 MODEL ?= tests/fixtures/speech-a
 QUESTIONS ?= tests/fixtures/questions/question.wav
 
@@ -34,6 +35,12 @@ test: test-packages rust runtime bus-client ## Check formatting, lints, and run 
 	# The command line's tests run the binary, which `cargo test` alone would not build.
 	$(LINTED) cargo build --locked --workspace
 	$(LINTED) cargo test --locked --workspace
+	target/debug/eddy-fuzz --seconds $(FUZZ_SECONDS)
+
+.PHONY: fuzz
+fuzz: rust ## Hostile input for what reads input, FUZZ_SECONDS (15) for each of four targets.
+	@$(LINTED) cargo build --quiet --locked --workspace
+	target/debug/eddy-fuzz --seconds $(FUZZ_SECONDS)
 
 .PHONY: install
 install: build-packages rust runtime ## Install Eddy (DESTDIR and PREFIX as usual; PREFIX is /usr).
@@ -72,7 +79,7 @@ fixtures: ## Make the fixtures again from the reference implementations (downloa
 	$(FIXTURE_ENV)/bin/pip install --quiet --requirement tests/reference/requirements.txt
 	$(FIXTURE_ENV)/bin/pip install --quiet --no-deps --requirement tests/reference/requirements-more.txt
 	$(FIXTURE_ENV)/bin/pip uninstall --quiet --yes torchaudio
-	for family in speech text colbert listening; do
+	for family in speech text vision colbert listening; do
 	    $(FIXTURE_ENV)/bin/python tests/reference/make_$$family.py --out tests/fixtures
 	done
 

@@ -1,6 +1,6 @@
 """Plays a caller of every interface with dbus-fast, and prints what it got as JSON.
 
-usage: every_interface.py BUS-ADDRESS QUESTION.wav
+usage: every_interface.py BUS-ADDRESS QUESTION.wav IMAGE
 """
 
 import array
@@ -20,7 +20,7 @@ ADMIN, ADMIN_ROOT = "org.eddy.Admin1", "/org/eddy/Admin1"
 
 def sealed(path):
     """A sealed memory file with the bytes of `path`."""
-    fd = os.memfd_create("wav", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = os.memfd_create("file", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     with open(path, "rb") as file:
         os.write(fd, file.read())
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
@@ -78,7 +78,7 @@ class Caller:
         return reply.body[0].value
 
 
-async def main(address, question):
+async def main(address, question, image):
     bus = await MessageBus(bus_address=address, negotiate_unix_fd=True).connect()
     caller = Caller(bus)
     seen = set()
@@ -151,10 +151,22 @@ async def main(address, question):
     seen |= {interface.name for interface in (await bus.introspect(ASSISTANT, index)).interfaces}
     await caller.call(ASSISTANT, index, "org.eddy.Index1", "Drop")
 
-    # A kind of model that is not there answers with its name.
-    pipe = os.pipe()
-    refused = await caller.refused(*call, "org.eddy.Vision1", "Ask", "ahsa{sv}", [[0], "what", {}], [pipe[0]])
-    assert refused == "ModelMissing", refused
+    # Vision1: an image in a sealed file, and one that is written into a pipe.
+    reader, writer = os.pipe()
+    with open(image, "rb") as file:
+        os.write(writer, file.read())
+    os.close(writer)
+    options = {"greedy": Variant("b", True), "max_tokens": Variant("u", 5), "tiles": Variant("u", 1)}
+    reply = await caller.call(*call, "org.eddy.Vision1", "Ask", "ahsa{sv}", [[0, 1], "which?", options],
+                              [sealed(image), reader])
+    state, seen_there, words = await caller.end_of(reply.body[0])
+    assert (state, seen_there["tokens"]) == ("done", 5) and words == seen_there["text"], (state, seen_there)
+    assert "look" in seen_there["latency"], seen_there
+
+    # A model that is not there is an error with its name.
+    nowhere = {"model": Variant("s", "nowhere")}
+    refused = await caller.refused(*call, "org.eddy.Text1", "Generate", "a(ss)a{sv}", [[["user", "hello"]], nowhere])
+    assert refused == "NotFound", refused
 
     # Models1, Model1, Access1, Daemon1 on the connection of their own.
     objects = (await caller.call(ADMIN, ADMIN_ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")).body[0]
