@@ -11,4 +11,5 @@ mod metrics;
 pub mod service;
 pub mod speech;
 mod text;
+mod vision;
 pub mod voice;

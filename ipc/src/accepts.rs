@@ -3,8 +3,8 @@
 
 use crate::names::interface;
 use crate::options::Key::{
-    self, DropOldest, Greedy, HandleToken, Instructions, MaxTokens, Model, Priority, Schema, Seed, Stop, Stream,
-    Temperature, Tools, TopK, Voice,
+    self, DropOldest, Greedy, HandleToken, Instructions, MaxImageTokens, MaxTokens, Model, Priority, Schema, Seed,
+    Stop, Stream, Temperature, Thumbnail, Tiles, Tools, TopK, Voice,
 };
 
 /// `OpenConversation`.
@@ -30,7 +30,20 @@ pub const GENERATE: &[Key] = &[
     DropOldest,
 ];
 /// `Vision1.Ask`.
-pub const LOOK: &[Key] = &[HandleToken, Model, Seed, Greedy, MaxTokens, Temperature, TopK, Priority, Stream];
+pub const LOOK: &[Key] = &[
+    HandleToken,
+    Model,
+    Seed,
+    Greedy,
+    MaxTokens,
+    Temperature,
+    TopK,
+    Priority,
+    Stream,
+    MaxImageTokens,
+    Tiles,
+    Thumbnail,
+];
 /// `Speech1.Transcribe`.
 pub const TRANSCRIBE: &[Key] = &[HandleToken, Model, MaxTokens, Priority, Stream];
 /// `Speech1.Synthesize`.

@@ -45,6 +45,12 @@ words! {
         Schema = "schema",
         /// Leave out the oldest turns of a conversation that is too long.
         DropOldest = "drop_oldest",
+        /// Tokens of a whole image at most.
+        MaxImageTokens = "max_image_tokens",
+        /// Tiles of an image at most.
+        Tiles = "tiles",
+        /// Whether a small whole image follows the tiles.
+        Thumbnail = "thumbnail",
     }
 }
 
@@ -112,6 +118,12 @@ pub struct Options {
     pub schema: Option<String>,
     /// Leave out the oldest turns of a conversation that is too long.
     pub drop_oldest: Option<bool>,
+    /// Tokens of a whole image at most, at least 1.
+    pub max_image_tokens: Option<u32>,
+    /// Tiles of an image at most, at least 1.
+    pub tiles: Option<u32>,
+    /// Whether a small whole image follows the tiles.
+    pub thumbnail: Option<bool>,
 }
 
 impl Options {
@@ -145,12 +157,13 @@ impl Options {
             }
             (Key::Seed, Variant::U64(seed)) => self.seed = Some(seed),
             (Key::Greedy, Variant::Bool(greedy)) => self.greedy = Some(greedy),
-            (Key::MaxTokens, Variant::U32(count)) => {
-                if count == 0 {
-                    return Err(invalid(key, "at least 1"));
-                }
-                self.max_tokens = Some(count);
+            (Key::MaxTokens | Key::MaxImageTokens | Key::Tiles, Variant::U32(0)) => {
+                return Err(invalid(key, "at least 1"));
             }
+            (Key::MaxTokens, Variant::U32(count)) => self.max_tokens = Some(count),
+            (Key::MaxImageTokens, Variant::U32(count)) => self.max_image_tokens = Some(count),
+            (Key::Tiles, Variant::U32(count)) => self.tiles = Some(count),
+            (Key::Thumbnail, Variant::Bool(thumbnail)) => self.thumbnail = Some(thumbnail),
             (Key::Temperature, Variant::F64(temperature)) => {
                 // Not written as two comparisons: what is not a number is outside every range.
                 if !(0.0..=2.0).contains(&temperature) {
@@ -206,6 +219,9 @@ impl Options {
             tools,
             schema,
             drop_oldest,
+            max_image_tokens,
+            tiles,
+            thumbnail,
         } = self;
         let entries = [
             (Key::HandleToken, handle_token.as_ref().map(|token| Variant::from(token.as_str()))),
@@ -223,6 +239,9 @@ impl Options {
             (Key::Tools, tools.as_deref().map(Variant::from)),
             (Key::Schema, schema.as_deref().map(Variant::from)),
             (Key::DropOldest, drop_oldest.map(Variant::from)),
+            (Key::MaxImageTokens, max_image_tokens.map(Variant::from)),
+            (Key::Tiles, tiles.map(Variant::from)),
+            (Key::Thumbnail, thumbnail.map(Variant::from)),
         ];
         entries.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
@@ -236,8 +255,8 @@ impl Key {
             Self::Tools | Self::Schema => "s",
             Self::Stop => "as",
             Self::Seed => "t",
-            Self::Greedy | Self::DropOldest => "b",
-            Self::MaxTokens | Self::TopK => "u",
+            Self::Greedy | Self::DropOldest | Self::Thumbnail => "b",
+            Self::MaxTokens | Self::TopK | Self::MaxImageTokens | Self::Tiles => "u",
             Self::Temperature => "d",
             Self::Stream => "h",
         }

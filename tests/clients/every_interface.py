@@ -1,6 +1,6 @@
 """Plays a caller of every interface with dbus-fast, and prints what it got as JSON.
 
-usage: every_interface.py BUS-ADDRESS QUESTION.wav
+usage: every_interface.py BUS-ADDRESS QUESTION.wav IMAGE
 """
 
 import array
@@ -78,7 +78,7 @@ class Caller:
         return reply.body[0].value
 
 
-async def main(address, question):
+async def main(address, question, image):
     bus = await MessageBus(bus_address=address, negotiate_unix_fd=True).connect()
     caller = Caller(bus)
     seen = set()
@@ -151,10 +151,11 @@ async def main(address, question):
     seen |= {interface.name for interface in (await bus.introspect(ASSISTANT, index)).interfaces}
     await caller.call(ASSISTANT, index, "org.eddy.Index1", "Drop")
 
-    # A kind of model that is not there answers with its name.
-    pipe = os.pipe()
-    refused = await caller.refused(*call, "org.eddy.Vision1", "Ask", "ahsa{sv}", [[0], "what", {}], [pipe[0]])
-    assert refused == "ModelMissing", refused
+    # Vision1, with an image in a sealed memory file.
+    options = {"greedy": Variant("b", True), "max_tokens": Variant("u", 8)}
+    reply = await caller.call(*call, "org.eddy.Vision1", "Ask", "ahsa{sv}", [[0], "what is it", options], [sealed(image)])
+    state, seen_there, words = await caller.end_of(reply.body[0])
+    assert (state, seen_there["tokens"]) == ("done", 8) and words == seen_there["text"], (state, seen_there)
 
     # Models1, Model1, Access1, Daemon1 on the connection of their own.
     objects = (await caller.call(ADMIN, ADMIN_ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")).body[0]

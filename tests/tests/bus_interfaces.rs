@@ -10,7 +10,8 @@ use eddy_tests::bus::{Daemon, converse, greedy, models};
 use eddy_tests::fixtures::fixture;
 
 /// A model of each kind.
-const FAMILY: [&str; 3] = ["models.speech=speech-a", "models.text=text-a", "models.retrieval=colbert-causal"];
+const FAMILY: [&str; 4] =
+    ["models.speech=speech-a", "models.text=text-a", "models.retrieval=colbert-causal", "models.vision=vision-a"];
 
 /// The introspection data of an object.
 async fn introspect(client: &zbus::Connection, bus: Bus, path: &str) -> String {
@@ -192,7 +193,8 @@ fn a_python_client_runs_every_interface() {
     let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/every_interface.py");
     let output = Command::new(python)
         .arg(script)
-        .args([daemon.bus.address.as_str(), fixture("questions/question.wav").to_str().unwrap()])
+        .arg(&daemon.bus.address)
+        .args([fixture("questions/question.wav"), fixture("vision-reference/images/small.png")])
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -9,7 +9,7 @@ use eddy_models::speech::Mode;
 use zbus::message::Header;
 use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant};
 
-use super::core::Core;
+use super::core::{Core, Incoming};
 use super::objects::{Kind, Object};
 use super::peers::{Held, Peer};
 use super::speech::{Asked, Beginning, instructions, with_sound};
@@ -120,7 +120,7 @@ impl ConversationObject {
     ) -> Result<(OwnedObjectPath, OwnedFd)> {
         let peer = self.owner(&header).await?;
         let options = Options::read(options, accepts::TURN)?;
-        let intake = self.core.intake(&peer, wav.into())?;
+        let intake = self.core.intake(&peer, Incoming::Recording, vec![wav.into()])?;
         with_sound(self.turn(&peer, options, Asked::Recording(intake), Mode::Interleaved).await?)
     }
 

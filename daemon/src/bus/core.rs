@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use eddy_config::{Auto, Capability, Config, Never};
 use eddy_ipc::fd::{Outlet, Patience, look, read_whole};
@@ -293,55 +294,85 @@ impl Core {
         }
     }
 
-    /// Looks at a recording that a caller passed and makes room for it among the caller's bytes.
+    /// Looks at files that a caller passed and makes room for them among the caller's bytes.
     ///
     /// # Errors
     /// [`Error::InvalidDescriptor`], [`Error::TooLarge`], [`Error::LimitReached`], [`Error::Busy`] when too many are
     /// being read already.
-    pub fn intake(&self, peer: &Arc<Peer>, wav: OwnedFd) -> Result<Intake> {
+    pub fn intake(&self, peer: &Arc<Peer>, what: Incoming, fds: Vec<OwnedFd>) -> Result<Intake> {
         let limits = &self.config().limits;
-        let (mut limit, mut key) = (limits.wav_bytes.0, "limits.wav_bytes");
-        let bytes = match look(&wav, "wav", limit, key)? {
-            Some(bytes) => bytes,
-            // Nobody knows how much will come, so room is made for the most.
-            None => {
-                let left = limits.bytes_per_caller.0.saturating_sub(peer.bytes()).max(1);
-                if left < limit {
-                    (limit, key) = (left, "limits.bytes_per_caller");
-                }
-                limit
-            }
+        let (argument, most, its_key) = match what {
+            Incoming::Recording => ("wav", limits.wav_bytes.0, "limits.wav_bytes"),
+            Incoming::Images => ("images", limits.image_bytes.0, "limits.image_bytes"),
         };
-        let held = peer.hold_bytes(bytes, limits.bytes_per_caller.0)?;
+        let (mut files, mut wanted) = (Vec::with_capacity(fds.len()), 0_u64);
+        for fd in fds {
+            let (mut limit, mut key) = (most, its_key);
+            wanted += match look(&fd, argument, limit, key)? {
+                Some(bytes) => bytes,
+                // Nobody knows how much will come, so room is made for the most.
+                None => {
+                    let left = limits.bytes_per_caller.0.saturating_sub(peer.bytes().saturating_add(wanted)).max(1);
+                    if left < limit {
+                        (limit, key) = (left, "limits.bytes_per_caller");
+                    }
+                    limit
+                }
+            };
+            files.push(Passed { fd, limit, key });
+        }
+        let held = peer.hold_bytes(wanted, limits.bytes_per_caller.0)?;
         let permit = Arc::clone(&self.reading).try_acquire_owned().map_err(|_| Error::busy(READING))?;
         let patience = Patience::from_idle(limits.descriptor_timeout);
-        Ok(Intake { wav, limit, key, patience, held, _permit: permit })
+        Ok(Intake { files, argument, patience, held, _permit: permit })
     }
 }
 
-/// A recording that is about to be read.
+/// What files that a caller passes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incoming {
+    /// One recording.
+    Recording,
+    /// Images.
+    Images,
+}
+
+/// A descriptor with the bytes that may come out of it, and the setting that says so.
 #[derive(Debug)]
-pub struct Intake {
-    wav: OwnedFd,
+struct Passed {
+    fd: OwnedFd,
     limit: u64,
     key: &'static str,
+}
+
+/// Files that are about to be read.
+#[derive(Debug)]
+pub struct Intake {
+    files: Vec<Passed>,
+    argument: &'static str,
+    /// For all of them together.
     patience: Patience,
     held: Held,
     _permit: tokio::sync::OwnedSemaphorePermit,
 }
 
 impl Intake {
-    /// Reads it on a thread that may wait, and goes on there with its bytes; an error ends the request.
-    pub fn read(self, request: &Arc<Request>, then: impl FnOnce(Vec<u8>, Held) + Send + 'static) {
+    /// Reads them on a thread that may wait, and goes on there with their bytes; an error ends the request.
+    pub fn read(self, request: &Arc<Request>, then: impl FnOnce(Vec<Vec<u8>>, Held) + Send + 'static) {
         let request = Arc::clone(request);
         tokio::task::spawn_blocking(move || {
-            let Self { wav, limit, key, patience, mut held, _permit } = self;
-            match read_whole(wav, "wav", limit, key, patience) {
-                // Cancelled while it was read.
+            let Self { files, argument, patience, mut held, _permit } = self;
+            let begun = Instant::now();
+            let read = files.into_iter().map(|Passed { fd, limit, key }| {
+                let total = patience.total.saturating_sub(begun.elapsed());
+                read_whole(fd, argument, limit, key, Patience { total, ..patience })
+            });
+            match read.collect::<Result<Vec<_>>>() {
+                // Cancelled while they were read.
                 _ if request.is_over() => request.feed().cancel(),
-                Ok(bytes) => {
-                    held.shrink(bytes.len() as u64);
-                    then(bytes, held);
+                Ok(files) => {
+                    held.shrink(files.iter().map(|bytes| bytes.len() as u64).sum());
+                    then(files, held);
                 }
                 Err(error) => request.feed().fail(&error),
             }

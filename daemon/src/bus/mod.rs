@@ -25,9 +25,7 @@ mod vision;
 mod voice;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use eddy_ipc::{Error, Result};
 use zbus::{OwnedVariant, Variant};
 
 pub use self::core::{Core, engine_options};
@@ -36,20 +34,8 @@ pub use peers::Peers;
 pub use serve::{Address, Buses, Ended, connect, reconfigured, serve};
 pub use voice::{announce, changes};
 
-use crate::engine::Task;
-
 /// A dictionary as properties give it.
 fn owned(dictionary: HashMap<&'static str, Variant<'_>>) -> HashMap<String, OwnedVariant> {
     // No value of ours holds a descriptor, which is the one thing that can fail to be copied.
     dictionary.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.try_to_owned().ok()?))).collect()
-}
-
-/// The error for a kind of model that no engine serves; the model's own error comes first.
-fn not_served(chosen: Result<Arc<str>>, task: Task) -> Error {
-    match chosen {
-        Err(error) => error,
-        Ok(_) => {
-            Error::Unsupported(format!("this version of the daemon does not serve models for {} yet", task.name()))
-        }
-    }
 }

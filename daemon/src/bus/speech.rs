@@ -10,7 +10,7 @@ use eddy_models::speech::{Mode, ReplyOptions};
 use zbus::message::Header;
 use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant};
 
-use super::core::{Core, Intake};
+use super::core::{Core, Incoming, Intake};
 use super::peers::Peer;
 use super::request::Request;
 use crate::engine::Task;
@@ -70,8 +70,9 @@ impl Beginning<'_> {
             Asked::Text(text) => core.submit(&request, Box::new(job(Input::Text(text), None)), model, priority),
             Asked::Recording(intake) => {
                 let theirs = Arc::clone(&request);
-                intake.read(&request, move |bytes, held| {
-                    let job = Box::new(job(Input::Wav(bytes), Some(Box::new(held))));
+                intake.read(&request, move |files, held| {
+                    let job =
+                        Box::new(job(Input::Wav(files.into_iter().next().unwrap_or_default()), Some(Box::new(held))));
                     core.submit(&theirs, job, model, priority);
                 });
             }
@@ -117,7 +118,7 @@ impl Speech {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath> {
         let (peer, options) = self.open(&header, options, accepts::TRANSCRIBE).await?;
-        let intake = self.core.intake(&peer, wav.into())?;
+        let intake = self.core.intake(&peer, Incoming::Recording, vec![wav.into()])?;
         let none = Options::default();
         let reply = reply_options(Mode::Sequential, Drawn::Nothing, [&options, &none], &self.core.config());
         let instructions = TRANSCRIBE.to_owned();
@@ -152,7 +153,7 @@ impl Speech {
     ) -> Result<(OwnedObjectPath, OwnedFd)> {
         let (peer, mut options) = self.open(&header, options, accepts::CONVERSE).await?;
         let instructions = instructions(&self.core, &mut options)?;
-        let intake = self.core.intake(&peer, wav.into())?;
+        let intake = self.core.intake(&peer, Incoming::Recording, vec![wav.into()])?;
         let none = Options::default();
         let reply = reply_options(Mode::Interleaved, Drawn::Text, [&options, &none], &self.core.config());
         let words = Words::Answer;

@@ -1,20 +1,18 @@
-//! What the verbs that look at images share: how they are cut, and a question about them.
+//! What the verbs that look at images share: how images are read and cut.
 
 use std::path::PathBuf;
 
-use eddy_models::chat::Conversation;
 use eddy_models::vision::{Image, Knobs, Limits, Picture, VisionModel};
-use serde_json::{Value, json};
 
 /// What trades accuracy for latency.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LookArguments {
     /// Tokens of a whole image at most; the folder's own number without it.
     #[arg(long, value_name = "N")]
-    max_image_tokens: Option<usize>,
+    max_image_tokens: Option<u32>,
     /// Tiles of an image at most; 1 keeps every image whole.
     #[arg(long, value_name = "N")]
-    tiles: Option<usize>,
+    tiles: Option<u32>,
     /// Leave out the small whole image behind the tiles.
     #[arg(long)]
     no_thumbnail: bool,
@@ -22,11 +20,19 @@ pub struct LookArguments {
 
 impl LookArguments {
     fn knobs(&self) -> Knobs {
-        Knobs {
-            max_image_tokens: self.max_image_tokens,
-            tiles: self.tiles,
-            thumbnail: self.no_thumbnail.then_some(false),
-        }
+        let count = |given: Option<u32>| given.map(|count| count as usize);
+        Knobs { max_image_tokens: count(self.max_image_tokens), tiles: count(self.tiles), thumbnail: self.thumbnail() }
+    }
+
+    fn thumbnail(&self) -> Option<bool> {
+        self.no_thumbnail.then_some(false)
+    }
+
+    /// `options` of a request to the daemon, with what is said here.
+    #[must_use]
+    pub fn over(&self, options: eddy_ipc::Options) -> eddy_ipc::Options {
+        let (max_image_tokens, tiles) = (self.max_image_tokens, self.tiles);
+        eddy_ipc::Options { max_image_tokens, tiles, thumbnail: self.thumbnail(), ..options }
     }
 
     /// Reads, cuts and resizes image files.
@@ -37,21 +43,6 @@ impl LookArguments {
         let knobs = self.knobs();
         let read = |file: &PathBuf| Ok(model.image(&Picture::open(file, &Limits::default())?, &knobs)?);
         files.iter().map(read).collect()
-    }
-}
-
-/// A conversation of one turn: `images` images, then a question.
-pub fn asked_about(images: usize, question: &str) -> Conversation {
-    if images == 0 {
-        // Some templates of text models know no content in parts.
-        return Conversation::question(question);
-    }
-    let image = json!({ "type": "image" });
-    let parts = std::iter::repeat_n(image, images).chain([json!({ "type": "text", "text": question })]);
-    Conversation {
-        messages: json!([{ "role": "user", "content": parts.collect::<Value>() }]),
-        add_generation_prompt: true,
-        ..Conversation::default()
     }
 }
 

@@ -1,19 +1,22 @@
 //! `eddy look`: a question about images.
 
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
+use eddy_ipc::client::VisionProxy;
+use eddy_ipc::{Delta, FinishReason};
 use eddy_models::Error;
-use eddy_models::chat::ChatTemplate;
-use eddy_models::sampler::Sampling;
-use eddy_models::text::{self, Finish, GenerationOptions};
-use eddy_models::vision::{Event, VisionModel, VisionSession};
-use serde_json::{Map, json};
+use eddy_models::text::GenerationOptions;
+use eddy_models::vision::{Limits, read_file};
+use serde_json::{Value, json};
 
 use super::Outcome;
-use super::daemon::BusArguments;
-use super::images::{LookArguments, asked_about, tiles_of};
+use super::daemon::{BusArguments, Daemon};
+use super::images::LookArguments;
 use super::model::{ModelArguments, Place, warn_of_stand_in};
 use super::output::{Output, seconds};
+use crate::text::Draw;
+use crate::vision::{LookTurn, Looked, Question, Viewer};
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
@@ -31,67 +34,102 @@ pub struct Arguments {
 ///
 /// # Errors
 /// One line about what went wrong.
-pub fn run(arguments: Arguments, _bus: &BusArguments) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcome> {
     let Some((question, files)) = arguments.words.split_last() else {
         anyhow::bail!("nothing to look at; give images and a question");
     };
     let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
+    match arguments.model.place()? {
+        Place::Here(folder) => here(&arguments, &files, question, &folder),
+        Place::Daemon(name) => by_daemon(&arguments, &files, question, name, bus),
+    }
+}
+
+fn here(arguments: &Arguments, files: &[PathBuf], question: &str, folder: &Path) -> anyhow::Result<Outcome> {
     let wanted = arguments.model.load.wanted()?;
     let engine = arguments.model.load.engine()?;
-    let Place::Here(folder) = arguments.model.place()? else {
-        anyhow::bail!("give --model DIR");
+    let mut viewer = Viewer::load(&engine.runtime, folder, wanted, engine.interrupt.stop())?;
+    warn_of_stand_in(folder, wanted, viewer.model.identity().precision);
+    let images = arguments.looking.read(&viewer.model, files)?;
+    let question = Question {
+        words: question.to_owned(),
+        draw: Draw { greedy: arguments.model.greedy, ..Draw::default() },
+        options: GenerationOptions {
+            max_tokens: arguments.model.most_items(),
+            seed: arguments.model.seed.unwrap_or_default(),
+            ..GenerationOptions::default()
+        },
     };
-    let folder = &folder;
-    let mut model = VisionModel::load(&engine.runtime, folder, wanted, engine.interrupt.stop())?;
-    warn_of_stand_in(folder, wanted, model.identity().precision);
-    let images = arguments.looking.read(&model, &files)?;
-    let tiles: Vec<[usize; 2]> = images.iter().map(tiles_of).collect();
-
-    let conversation = asked_about(images.len(), question);
-    let template = ChatTemplate::load(folder)?;
-    let ids = template.guarded_ids(&conversation, &jiff::Zoned::now(), model.text_mut().tokenizer_mut())?;
-    let prompt = model.prompt(&ids, images)?;
-    let options = GenerationOptions {
-        max_tokens: arguments.model.most_items(),
-        sampling: if arguments.model.greedy { Sampling::GREEDY } else { model.text().habits() },
-        seed: arguments.model.seed.unwrap_or_default(),
-        ..GenerationOptions::default()
-    };
-    let mut session = VisionSession::new(&model)?;
-    let mut generation = session.begin(&mut model, &prompt, options)?;
+    let mut turn = LookTurn::begin(&mut viewer, images, question)?;
     let mut output = Output::new(arguments.model.json);
-    let (mut said, mut tokens) = (String::new(), 0_u64);
-    let reason = loop {
-        if engine.interrupt.asked() {
-            break "cancelled";
-        }
-        match session.step(&mut model, &mut generation, |_| true) {
-            Err(Error::Stopped) => break "cancelled",
+    let mut made = String::new();
+    let mut reason = FinishReason::Cancelled;
+    while !engine.interrupt.asked() {
+        match turn.step(&mut viewer, &mut made) {
+            Err(Error::Stopped) => break,
             Err(error) => return Err(error.into()),
-            Ok(Event::Looked { .. } | Event::Text(text::Event::Prefilled { .. })) => {}
-            Ok(Event::Text(text::Event::Token { text, .. })) => {
-                tokens += 1;
-                output.text(&text)?;
-                said.push_str(&text);
+            Ok(Looked::More | Looked::At(..)) => {}
+            Ok(Looked::Complete(why)) => {
+                reason = why;
+                break;
             }
-            Ok(Event::Text(text::Event::Finished(Finish::Stop))) => break "stop",
-            Ok(Event::Text(text::Event::Finished(Finish::Length))) => break "length",
         }
+        output.text(&made)?;
+        made.clear();
+    }
+    turn.finish(&viewer, &mut made)?;
+    output.text(&made)?;
+    let seen = turn.close(None);
+    let (prefill, decode) = seen.answer.times;
+    let report = json!({
+        "text": seen.answer.said,
+        "finish_reason": reason.as_str(),
+        "tokens": seen.answer.tokens,
+        "prompt_tokens": seen.answer.prompt.0,
+        "image_tokens": seen.image_tokens,
+        "tiles": seen.tiles,
+        "timings": { "look": seconds(seen.looking), "prefill": seconds(prefill), "decode": seconds(decode) },
+    });
+    if let Value::Object(report) = report {
+        output.finish(report)?;
+    }
+    Ok(if reason == FinishReason::Cancelled { Outcome::Interrupted } else { Outcome::Done })
+}
+
+fn by_daemon(
+    arguments: &Arguments,
+    files: &[PathBuf],
+    question: &str,
+    name: Option<String>,
+    bus: &BusArguments,
+) -> anyhow::Result<Outcome> {
+    let seal = |file: &PathBuf| -> anyhow::Result<OwnedFd> {
+        Ok(eddy_ipc::fd::seal("image", &read_file(file, &Limits::default())?)?)
     };
-    let rest = generation.finish_text(&model)?;
-    output.text(&rest)?;
-    said.push_str(&rest);
-    let (looking, prefill, decode) = generation.times();
-    let mut report = Map::new();
-    report.insert("text".into(), said.into());
-    report.insert("finish_reason".into(), reason.into());
-    report.insert("tokens".into(), tokens.into());
-    report.insert("prompt_tokens".into(), prompt.ids().len().into());
-    report.insert("image_tokens".into(), prompt.image_tokens().into());
-    report.insert("tiles".into(), json!(tiles));
-    let stages = [("look", looking), ("prefill", prefill), ("decode", decode)];
-    report
-        .insert("timings".into(), stages.map(|(stage, time)| (stage.to_owned(), seconds(time))).into_iter().collect());
-    output.finish(report)?;
-    Ok(if reason == "cancelled" { Outcome::Interrupted } else { Outcome::Done })
+    let images = files.iter().map(seal).collect::<anyhow::Result<Vec<_>>>()?;
+    let daemon = Daemon::connect(bus)?;
+    let options = arguments.looking.over(arguments.model.options(name));
+    let mut output = Output::new(arguments.model.json);
+    let begin = async |connection: &zbus::Connection, options: &eddy_ipc::Options| {
+        let images: Vec<zbus::Fd<'_>> = images.iter().map(Into::into).collect();
+        VisionProxy::new(connection).await?.ask(&images, question, options).await
+    };
+    let (_, ended) = daemon.follow(options, begin, |delta| {
+        if let Delta::Text(text) = delta {
+            output.text(text)?;
+        }
+        Ok(())
+    })?;
+    let outcome = &ended.outcome;
+    let report = json!({
+        "text": outcome.text,
+        "finish_reason": outcome.finish_reason.map(FinishReason::as_str),
+        "tokens": outcome.tokens,
+        "timings": outcome.latency,
+    });
+    let verdict = ended.verdict()?;
+    if let Value::Object(report) = report {
+        output.finish(report)?;
+    }
+    Ok(verdict)
 }

@@ -11,6 +11,7 @@ use eddy_models::{Runtime, RuntimeOptions, Stop};
 use super::memory::Kept;
 use crate::engine::{Folder, Loaded, Loader, Task};
 use crate::text::Author;
+use crate::vision::Viewer;
 
 /// A model in memory.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub enum Model {
     Speech(Box<SpeechModel>),
     /// Written answers.
     Text(Box<Author>),
+    /// Questions about images.
+    Vision(Box<Viewer>),
     /// Search by meaning.
     Retrieval(Box<Encoder>),
 }
@@ -37,7 +40,7 @@ impl Model {
     pub fn forget(&mut self, conversation: u64) {
         match self {
             Self::Speech(model) => drop(model.kept.remove(&conversation)),
-            Self::Text(_) | Self::Retrieval(_) => {}
+            Self::Text(_) | Self::Vision(_) | Self::Retrieval(_) => {}
         }
     }
 }
@@ -78,10 +81,11 @@ impl OnnxLoader {
                 let encoder = Encoder::load(&runtime, &folder.path, wanted, &stop)?;
                 Ok(Loaded { model: Model::Retrieval(Box::new(encoder)), brake: Arc::new(stop), remarks: Vec::new() })
             }
-            Some(task @ Task::Vision) => Err(eddy_models::Error::BadRequest(format!(
-                "this version of the daemon does not serve models for {} yet",
-                task.name()
-            ))),
+            Some(Task::Vision) => {
+                let viewer = Viewer::load(&runtime, &folder.path, wanted, &stop)?;
+                let remarks = viewer.model.repairs().to_vec();
+                Ok(Loaded { model: Model::Vision(Box::new(viewer)), brake: Arc::new(stop), remarks })
+            }
             None => Err(eddy_models::Error::BadRequest("the folder holds no model that is known".into())),
         }
     }

@@ -11,6 +11,7 @@ mod retrieval;
 mod speech;
 mod text;
 mod vectors;
+mod vision;
 mod writing;
 
 pub use delivery::{Delivery, Pipe, Sound, Words};
@@ -24,6 +25,7 @@ pub use retrieval::EncodeJob;
 pub use speech::{Input, SpeechJob, SpeechWork};
 pub use text::TextJob;
 pub use vectors::{Piped, Shelving, Waiting};
+pub use vision::{Look, VisionJob};
 pub use writing::WritingJob;
 
 use eddy_ipc::Error;
@@ -39,7 +41,7 @@ fn refusal(error: &eddy_models::Error) -> Error {
     let sentence = error.to_string();
     match error {
         Model::BadRequest(_) => Error::InvalidArgument(sentence),
-        Model::Unhearable { .. } => Error::InvalidContent(sentence),
+        Model::Unhearable { .. } | Model::Unseeable { .. } => Error::InvalidContent(sentence),
         Model::ContextFull { .. } => Error::TooLarge(sentence),
         Model::PartMissing { .. } => Error::Unsupported(sentence),
         Model::Stopped => Error::Cancelled(sentence),

@@ -72,27 +72,32 @@ impl TextJob {
     }
 
     fn outcome(&self, summary: &Summary, reason: Option<FinishReason>) -> Outcome {
-        let mut latency: BTreeMap<String, f64> = BTreeMap::new();
-        let mut stage = |name: &str, time: Option<Duration>| {
-            if let Some(time) = time {
-                latency.insert(name.into(), time.as_secs_f64());
-            }
-        };
-        stage("wait", self.begun.map(|begun| begun - self.submitted));
-        stage("prefill", Some(summary.times.0));
-        stage("decode", Some(summary.times.1));
-        stage("first_text", summary.first);
-        stage("reply", Some(summary.whole));
-        Outcome {
-            text: Some(summary.said.clone()),
-            finish_reason: reason,
-            tokens: Some(summary.tokens),
-            prompt_tokens: Some(summary.prompt.0 as u64),
-            prompt_tokens_reused: Some(summary.prompt.1 as u64),
-            dropped: (summary.dropped > 0).then_some(summary.dropped),
-            latency,
-            ..Outcome::default()
+        account(self.begun.map(|begun| begun - self.submitted), summary, reason)
+    }
+}
+
+/// What a written answer came to, for its caller; `waited` is the time until it had its first turn.
+pub(super) fn account(waited: Option<Duration>, summary: &Summary, reason: Option<FinishReason>) -> Outcome {
+    let mut latency: BTreeMap<String, f64> = BTreeMap::new();
+    let mut stage = |name: &str, time: Option<Duration>| {
+        if let Some(time) = time {
+            latency.insert(name.into(), time.as_secs_f64());
         }
+    };
+    stage("wait", waited);
+    stage("prefill", Some(summary.times.0));
+    stage("decode", Some(summary.times.1));
+    stage("first_text", summary.first);
+    stage("reply", Some(summary.whole));
+    Outcome {
+        text: Some(summary.said.clone()),
+        finish_reason: reason,
+        tokens: Some(summary.tokens),
+        prompt_tokens: Some(summary.prompt.0 as u64),
+        prompt_tokens_reused: Some(summary.prompt.1 as u64),
+        dropped: (summary.dropped > 0).then_some(summary.dropped),
+        latency,
+        ..Outcome::default()
     }
 }
 
@@ -128,7 +133,7 @@ impl Job<Model> for TextJob {
         };
         let author = match model {
             Some(Model::Text(author)) => Some(author.as_mut()),
-            Some(Model::Speech(_) | Model::Retrieval(_)) | None => None,
+            Some(Model::Speech(_) | Model::Vision(_) | Model::Retrieval(_)) | None => None,
         };
         let summary = turn.map(|turn| turn.close(author)).unwrap_or_default();
         let (state, outcome) = match (ending, called) {

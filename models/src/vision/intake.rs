@@ -63,21 +63,7 @@ impl Picture {
     /// # Errors
     /// [`Error::Io`], and those of [`Self::decode`] with the path in front.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
-        let remedy = "check that the file exists and may be read";
-        let metadata = std::fs::metadata(path).map_err(Error::io(path, remedy))?;
-        let named = |error: Error| match error {
-            Error::Unseeable { reason, remedy } => unseeable(format!("{}: {reason}", path.display()), remedy),
-            other => other,
-        };
-        // Looked at before it is opened: opening a pipe waits for a writer.
-        if !metadata.is_file() {
-            return Err(named(unseeable("it is no plain file".into(), remedy)));
-        }
-        let file = File::open(path).map_err(Error::io(path, remedy))?;
-        let mut bytes = Vec::new();
-        // One more than allowed, so that a file that has grown since is noticed.
-        file.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::io(path, remedy))?;
-        Self::decode(&bytes, limits).map_err(named)
+        Self::decode(&read_file(path, limits)?, limits).map_err(|error| named(path, error))
     }
 
     /// Decodes a PNG, JPEG, WebP or GIF file, of the last the first frame, and turns it as its EXIF orientation says.
@@ -87,7 +73,7 @@ impl Picture {
     /// [`Error::Unseeable`] for another format, a damaged file, or one beyond `limits`.
     pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Self> {
         if bytes.len() as u64 > limits.bytes {
-            return Err(unseeable(format!("more than {} bytes are too many for an image", limits.bytes), MAKE_SMALLER));
+            return Err(too_many_bytes(limits));
         }
         let damaged =
             |error: &dyn std::fmt::Display| unseeable(format!("damaged image ({})", told(error)), SEND_ANOTHER);
@@ -137,6 +123,37 @@ impl Picture {
     pub fn rgb(&self) -> &[u8] {
         &self.rgb
     }
+}
+
+/// The bytes of an image file.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Unseeable`] for what is no plain file or has too many bytes.
+pub fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
+    let remedy = "check that the file exists and may be read";
+    // Looked at before it is opened: opening a pipe waits for a writer.
+    if !std::fs::metadata(path).map_err(Error::io(path, remedy))?.is_file() {
+        return Err(named(path, unseeable("it is no plain file".into(), remedy)));
+    }
+    let file = File::open(path).map_err(Error::io(path, remedy))?;
+    let mut bytes = Vec::new();
+    // One more than allowed, so that a file that is too large is noticed, even if it has grown since.
+    file.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::io(path, remedy))?;
+    match bytes.len() as u64 > limits.bytes {
+        true => Err(named(path, too_many_bytes(limits))),
+        false => Ok(bytes),
+    }
+}
+
+fn named(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Unseeable { reason, remedy } => unseeable(format!("{}: {reason}", path.display()), remedy),
+        other => other,
+    }
+}
+
+fn too_many_bytes(limits: &Limits) -> Error {
+    unseeable(format!("more than {} bytes are too many for an image", limits.bytes), MAKE_SMALLER)
 }
 
 /// The format by the file's first bytes; names are not believed.

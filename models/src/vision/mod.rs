@@ -14,7 +14,7 @@ mod settings;
 mod tiling;
 mod tokens;
 
-pub use intake::{Limits, Picture};
+pub use intake::{Limits, Picture, read_file};
 pub use model::{Image, VisionModel, VisionPrompt, prepare};
 pub use patches::{Entries, Patches};
 pub use resize::Filter;

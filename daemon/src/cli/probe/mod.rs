@@ -14,8 +14,9 @@ use eddy_models::chat::Conversation;
 
 use super::Outcome;
 use super::dump::{self, Dump};
-use super::images::{LookArguments, asked_about};
+use super::images::LookArguments;
 use super::model::LoadArguments;
+use crate::vision::asked_about;
 
 /// What the pass does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -110,6 +111,8 @@ impl Arguments {
                     .map_err(|error| anyhow::anyhow!("{}: cannot be read: {error}", file.display()))?;
                 Conversation::read(&text).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))
             }
+            // Some templates of text models know no content in parts.
+            (None, Some(words)) if self.image.is_empty() => Ok(Conversation::question(words)),
             (None, Some(words)) => Ok(asked_about(self.image.len(), words)),
             (None, None) if self.task == Task::Vision => anyhow::bail!("nothing to ask; give --prompt or --messages"),
             (None, None) => anyhow::bail!("nothing to ask; give --prompt, --messages or --input-ids"),
