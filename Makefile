@@ -35,6 +35,32 @@ test: test-packages rust runtime bus-client ## Check formatting, lints, and run 
 	$(LINTED) cargo build --locked --workspace
 	$(LINTED) cargo test --locked --workspace
 
+.PHONY: install
+install: build-packages rust runtime ## Install Eddy (DESTDIR and PREFIX as usual; PREFIX is /usr).
+	@cargo build --locked --release --package eddyd
+	systemd/install target/release
+
+.PHONY: uninstall
+uninstall: ## Take away what `make install` put there.
+	@systemd/install --remove target/release
+
+.PHONY: deb
+deb: build-packages rust runtime ## Build the Debian package into target/debian.
+	@command -v cargo-deb >/dev/null || { echo "installing cargo-deb"; cargo install --locked cargo-deb; }
+	cargo build --locked --release --package eddyd
+	rm -rf target/package
+	DESTDIR=target/package PREFIX=/usr systemd/install target/release
+	cargo deb --no-build --package eddyd
+
+.PHONY: deb-check
+deb-check: deb ## Install the package in a clean root, start the daemon there, and purge it (as root).
+	@systemd/debian/check target/debian/eddy_*.deb
+
+.PHONY: soak-bus
+soak-bus: test-packages rust runtime ## Eight callers at once for ten minutes (SECONDS_LONG of them).
+	@cargo build --locked --workspace
+	target/debug/soak-bus $${SECONDS_LONG:-600}
+
 .PHONY: lint
 lint: rust ## Check licences, bans and sources of all dependencies.
 	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; cargo install --locked cargo-deny; }

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod indexes;
 mod jobs;
 mod logs;
+mod metrics;
 pub mod service;
 pub mod speech;
 mod text;

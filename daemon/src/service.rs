@@ -24,6 +24,7 @@ use crate::engine::{Engine, EngineOptions, catalog};
 use crate::indexes::Shelf;
 use crate::jobs::{Model, OnnxLoader};
 use crate::logs::Logs;
+use crate::metrics::prometheus;
 use crate::voice::{Parts, Voice};
 
 /// How long the owners of cancelled requests are told of it at the end.
@@ -150,6 +151,15 @@ impl Life {
                 }
             });
             begun?;
+        }
+        if core.config().metrics.enabled {
+            let socket = &core.config().metrics.socket;
+            let socket = match socket.as_os_str().is_empty() {
+                true => self.paths.runtime.join("metrics.sock"),
+                false => self.paths.expand(socket),
+            };
+            prometheus::serve(&core, &socket)
+                .with_context(|| format!("metrics.socket: {} cannot be made", socket.display()))?;
         }
         let models = core.engine.statuses().borrow().len();
         tracing::info!(version = env!("CARGO_PKG_VERSION"), models, "ready");

@@ -31,7 +31,7 @@ mod xml;
 pub use error::{Error, Result};
 pub use names::{Bus, PREFIX, interface};
 pub use options::{Key, Options, Token};
-pub use outcome::{Delta, Failure, Outcome, Turn};
+pub use outcome::{Delta, Failure, Outcome, Turn, without_nul};
 pub use paths::{Collection, owned_by, path, sender_element};
 pub use words::{FinishReason, ModelState, Priority, RequestState, Role, SpeakerVoice, VoiceState};
 pub use xml::INTERFACES;

@@ -1,5 +1,6 @@
 //! What comes back from a request: pieces while it runs, and the result at its end.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
@@ -9,6 +10,16 @@ use crate::words::{FinishReason, Role};
 
 /// The dictionaries of the bus.
 type Dictionary = HashMap<String, OwnedVariant>;
+
+/// A text as D-Bus can carry it. A model may write the character U+0000, and a message with one would have the bus end
+/// the connection.
+#[must_use]
+pub fn without_nul(text: &str) -> Cow<'_, str> {
+    match text.contains('\0') {
+        true => Cow::Owned(text.replace('\0', "\u{fffd}")),
+        false => Cow::Borrowed(text),
+    }
+}
 
 /// Something new from a running request: `Delta` of `org.eddy.Request1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +45,8 @@ impl Delta {
     /// The two arguments of the signal.
     pub fn to_signal(&self) -> (&str, Variant<'_>) {
         match self {
-            Self::Text(text) => ("text", Variant::from(text.as_str())),
-            Self::Transcript(text) => ("transcript", Variant::from(text.as_str())),
+            Self::Text(text) => ("text", Variant::from(without_nul(text))),
+            Self::Transcript(text) => ("transcript", Variant::from(without_nul(text))),
             Self::Progress { done, total } => ("progress", Variant::from((*done, *total))),
             Self::Queued(before) => ("queued", Variant::from(*before)),
             Self::Other(kind) => (kind, Variant::from("")),
@@ -85,6 +96,10 @@ pub struct Outcome {
     pub tokens: Option<u64>,
     /// Samples of audio written, at 24 kHz.
     pub samples: Option<u64>,
+    /// Positions of the prompt.
+    pub prompt_tokens: Option<u64>,
+    /// How many of them had been read before and were not computed again.
+    pub prompt_tokens_reused: Option<u64>,
     /// Calls of tools, as a JSON list of objects with `name` and `arguments`.
     pub tool_calls: Option<String>,
     /// Messages that were left out because the model's context is too short.
@@ -102,10 +117,23 @@ pub struct Outcome {
 impl Outcome {
     /// As it is sent.
     pub fn to_dictionary(&self) -> HashMap<&'static str, Variant<'_>> {
-        let Self { text, finish_reason, tokens, samples, tool_calls, dropped, added, model, latency, failure } = self;
+        let Self {
+            prompt_tokens,
+            prompt_tokens_reused,
+            text,
+            finish_reason,
+            tokens,
+            samples,
+            tool_calls,
+            dropped,
+            added,
+            model,
+            latency,
+            failure,
+        } = self;
         let mut out = HashMap::new();
         if let Some(text) = text {
-            out.insert("text", Variant::from(text.as_str()));
+            out.insert("text", Variant::from(without_nul(text)));
         }
         if let Some(reason) = finish_reason {
             out.insert("finish_reason", Variant::from(reason.as_str()));
@@ -116,8 +144,14 @@ impl Outcome {
         if let Some(samples) = samples {
             out.insert("samples", Variant::from(*samples));
         }
+        if let Some(positions) = prompt_tokens {
+            out.insert("prompt_tokens", Variant::from(*positions));
+        }
+        if let Some(positions) = prompt_tokens_reused {
+            out.insert("prompt_tokens_reused", Variant::from(*positions));
+        }
         if let Some(calls) = tool_calls {
-            out.insert("tool_calls", Variant::from(calls.as_str()));
+            out.insert("tool_calls", Variant::from(without_nul(calls)));
         }
         if let Some(dropped) = dropped {
             out.insert("dropped", Variant::from(*dropped));
@@ -133,7 +167,7 @@ impl Outcome {
         }
         if let Some(failure) = failure {
             out.insert("error", Variant::from(failure.name.as_str()));
-            out.insert("message", Variant::from(failure.message.as_str()));
+            out.insert("message", Variant::from(without_nul(&failure.message)));
         }
         out
     }
@@ -150,6 +184,8 @@ impl Outcome {
             finish_reason: take::<String>(&mut given, "finish_reason")?.as_deref().and_then(FinishReason::from_word),
             tokens: take(&mut given, "tokens")?,
             samples: take(&mut given, "samples")?,
+            prompt_tokens: take(&mut given, "prompt_tokens")?,
+            prompt_tokens_reused: take(&mut given, "prompt_tokens_reused")?,
             tool_calls: take(&mut given, "tool_calls")?,
             dropped: take(&mut given, "dropped")?,
             added: take(&mut given, "added")?,
@@ -176,7 +212,7 @@ impl Turn {
     pub fn to_dictionary(&self) -> HashMap<&'static str, Variant<'_>> {
         HashMap::from([
             ("role", Variant::from(self.role.as_str())),
-            ("text", Variant::from(self.text.as_str())),
+            ("text", Variant::from(without_nul(&self.text))),
             ("interrupted", Variant::from(self.interrupted)),
         ])
     }
@@ -220,6 +256,8 @@ mod tests {
             finish_reason: Some(FinishReason::Length),
             tokens: Some(3),
             samples: Some(1_920),
+            prompt_tokens: Some(9),
+            prompt_tokens_reused: Some(7),
             tool_calls: Some("[]".into()),
             dropped: Some(4),
             added: Some(2),
@@ -250,6 +288,16 @@ mod tests {
         }
         assert_eq!(Delta::from_signal("mood", &Variant::from(1u32)), Delta::Other("mood".into()));
         assert_eq!(Delta::from_signal("text", &Variant::from(1u32)), Delta::Other("text".into()));
+    }
+
+    #[test]
+    fn a_text_that_the_bus_cannot_carry_is_mended() {
+        let delta = Delta::Text("a\0b".into());
+        assert_eq!(delta.to_signal().1, Variant::from("a\u{fffd}b"));
+        let outcome = Outcome { text: Some("\0".into()), ..Outcome::default() };
+        assert_eq!(outcome.to_dictionary()["text"], Variant::from("\u{fffd}"));
+        let turn = Turn { role: Role::User, text: "\0".into(), interrupted: false };
+        assert_eq!(turn.to_dictionary()["text"], Variant::from("\u{fffd}"));
     }
 
     #[test]

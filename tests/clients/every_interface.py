@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import json
 import os
+import struct
 import sys
 
 from dbus_fast import DBusError, Message, Variant
@@ -116,17 +117,49 @@ async def main(address, question):
     await caller.call(ASSISTANT, conversation, "org.eddy.Conversation1", "Close")
     seen.add("org.eddy.Conversation1")
 
-    # Kinds of models that are not there answer with names.
+    # Text1, streamed through a pipe as well.
     call = (ASSISTANT, ASSISTANT_ROOT)
-    assert await caller.refused(*call, "org.eddy.Text1", "Generate", "a(ss)a{sv}", [[["user", "x"]], {}]) == "ModelMissing"
-    assert await caller.refused(*call, "org.eddy.Retrieval1", "Encode", "asba{sv}", [["x"], True, {}]) == "ModelMissing"
+    reader, writer = os.pipe()
+    options = {"greedy": Variant("b", True), "max_tokens": Variant("u", 12), "stream": Variant("h", 0)}
+    reply = await caller.call(*call, "org.eddy.Text1", "Generate", "a(ss)a{sv}", [[["user", "hello"]], options], [writer])
+    os.close(writer)
+    piped = await read_to_end(reader)
+    state, written, words = await caller.end_of(reply.body[0])
+    assert (state, written["tokens"]) == ("done", 12) and words == written["text"], (state, written)
+    assert piped.decode().replace("\0", "\ufffd") == words
+
+    # Retrieval1 and Index1.
+    reply = await caller.call(*call, "org.eddy.Retrieval1", "Encode", "asba{sv}", [["a kettle", "b"], True, {}])
+    raw = await read_to_end(reply.unix_fds[reply.body[0]])
+    magic, texts, width = struct.unpack_from("<8sII", raw)
+    rows = struct.unpack_from("<I", raw, 16)[0]
+    first = array.array("f", raw[20:20 + 4 * width])
+    assert (magic, texts) == (b"EDDYVEC1", 2) and rows > 0 and abs(sum(x * x for x in first) - 1) < 1e-3
+    index = (await caller.call(*call, "org.eddy.Retrieval1", "CreateIndex", "sa{sv}", ["py", {}])).body[0]
+    documents = [["tea", "the kettle is on"], ["sea", "the harbour is calm"], ["sky", "a comet at night"]]
+    reply = await caller.call(ASSISTANT, index, "org.eddy.Index1", "Add", "a(ss)a{sv}", [documents, {}])
+    state, added, _ = await caller.end_of(reply.body[0])
+    assert (state, added["added"]) == ("done", 3), (state, added)
+    assert any(path == reply.body[0] and body[0] == "progress" for path, member, body in caller.signals
+               if member == "Delta")
+    hits = (await caller.call(ASSISTANT, index, "org.eddy.Index1", "Search", "sua{sv}", ["the kettle is on", 3, {}])).body[0]
+    assert len(hits) == 3 and hits[0][1] >= hits[1][1] >= hits[2][1], hits
+    assert dict(documents)[hits[0][0]] == hits[0][2]["text"].value
+    assert (await caller.call(*call, "org.eddy.Retrieval1", "Indexes")).body == [[index]]
+    assert (await caller.call(ASSISTANT, index, "org.eddy.Index1", "Remove", "asa{sv}", [["sea", "none"], {}])).body == [1]
+    assert await caller.property(ASSISTANT, index, "org.eddy.Index1", "Count") == 2
+    seen |= {interface.name for interface in (await bus.introspect(ASSISTANT, index)).interfaces}
+    await caller.call(ASSISTANT, index, "org.eddy.Index1", "Drop")
+
+    # A kind of model that is not there answers with its name.
     pipe = os.pipe()
     refused = await caller.refused(*call, "org.eddy.Vision1", "Ask", "ahsa{sv}", [[0], "what", {}], [pipe[0]])
     assert refused == "ModelMissing", refused
 
     # Models1, Model1, Access1, Daemon1 on the connection of their own.
     objects = (await caller.call(ADMIN, ADMIN_ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")).body[0]
-    model = next(path for path, interfaces in objects.items() if "org.eddy.Model1" in interfaces)
+    model = next(path for path, interfaces in objects.items()
+                 if interfaces.get("org.eddy.Model1", {}).get("Name", Variant("s", "")).value == "speech-a")
     assert objects[model]["org.eddy.Model1"]["State"].value == "loaded"
     await caller.call(ADMIN, model, "org.eddy.Model1", "Unload")
     assert await caller.property(ADMIN, model, "org.eddy.Model1", "State") in ("loaded", "unloaded")

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 import text  # noqa: F401  (sets up the imports below)
 from speech import tokenizer
@@ -98,6 +99,13 @@ def make(out: Path, shape: Shape, prompt: list[int]) -> None:
             "Layout A with the graph of the earliest text exports: `position_ids` among its inputs.\n\n"
             f"This file goes over those of `../{folder.name}`, which has everything else.\n"
         )
+        variant = fresh(out / f"{shape.name}-a-hanging")
+        (variant / "onnx").mkdir()
+        hanging(folder / "onnx" / "model.onnx", variant / "onnx" / "model.onnx")
+        (variant / "README.md").write_text(
+            "Layout A with a multiplication in its first node that takes most of a minute and that nothing can stop.\n\n"
+            f"This file goes over those of `../{folder.name}`, which has everything else.\n"
+        )
 
     folder = fresh(out / f"{shape.name}-c")
     (folder / "onnx").mkdir()
@@ -113,6 +121,38 @@ def make(out: Path, shape: Shape, prompt: list[int]) -> None:
     write(folder, graphs, prompt, run)
     config["model"]["decoder"]["filename"] = "onnx/model_q4.onnx"
     (folder / "genai_config.json").write_text(json.dumps(config, indent=4) + "\n")
+
+
+def hanging(source: Path, target: Path) -> None:
+    """A copy of a decoder whose ids come out of two products of large square matrices of zeros.
+
+    The matrices' size depends on an input, or the runtime would multiply them when it loads the graph; a node that runs
+    is not stopped by anything, which is what makes an engine hang.
+    """
+    model = onnx.load(source, load_external_data=False)
+    graph = model.graph
+    ids = graph.input[0].name
+    assert ids == "input_ids", ids
+    for node in graph.node:
+        node.input[:] = ["slow_ids" if name == ids else name for name in node.input]
+    helper = onnx.helper
+    size = helper.make_tensor("slow_size", onnx.TensorProto.INT64, [2], [12288, 12288])
+    none = helper.make_tensor("slow_none", onnx.TensorProto.INT64, [1], [0])
+    graph.initializer.extend([size, none])
+    nodes = [
+        helper.make_node("Shape", [ids], ["slow_shape"]),
+        helper.make_node("Mul", ["slow_shape", "slow_none"], ["slow_zero"]),
+        helper.make_node("Add", ["slow_zero", "slow_size"], ["slow_sides"]),
+        helper.make_node("ConstantOfShape", ["slow_sides"], ["slow_matrix"]),
+        helper.make_node("MatMul", ["slow_matrix", "slow_matrix"], ["slow_product"]),
+        helper.make_node("ReduceSum", ["slow_product"], ["slow_sum"], keepdims=0),
+        helper.make_node("Cast", ["slow_sum"], ["slow_count"], to=onnx.TensorProto.INT64),
+        helper.make_node("Add", [ids, "slow_count"], ["slow_ids"]),
+    ]
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(nodes + rest)
+    target.write_bytes(model.SerializeToString())
 
 
 def main() -> None:

@@ -20,9 +20,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A bus daemon that nobody else uses.
 pub struct PrivateBus {
-    child: Child,
+    child: Option<Child>,
     pub address: String,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl PrivateBus {
@@ -51,12 +51,14 @@ impl PrivateBus {
             .expect("dbus-daemon is installed; `make test` installs it");
         let mut address = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        Self { child, address: address.trim().to_owned(), _folder: folder }
+        Self { child: Some(child), address: address.trim().to_owned(), _folder: Some(folder) }
     }
 
     pub fn stop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -83,7 +85,11 @@ impl Daemon {
 
     /// With another folder of models, and what `change` does to the command.
     pub fn start_with(models: &Path, settings: &[&str], change: impl FnOnce(&mut Command)) -> Self {
-        let bus = PrivateBus::start();
+        Self::start_on(PrivateBus::start(), models, settings, change)
+    }
+
+    /// The same on a bus that is there.
+    pub fn start_on(bus: PrivateBus, models: &Path, settings: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("notify");
         let notified = UnixDatagram::bind(&socket).unwrap();
@@ -124,6 +130,27 @@ impl Daemon {
             }
         }
         panic!("the daemon never told {wanted}:\n{}", self.log());
+    }
+
+    /// Whether the daemon feeds its watchdog before `time` is over.
+    pub fn is_heard_within(&self, time: Duration) -> bool {
+        let begun = Instant::now();
+        let mut buffer = [0; 4096];
+        let mut heard = false;
+        while let Some(left) = time.checked_sub(begun.elapsed()).filter(|left| !left.is_zero() && !heard) {
+            self.notified.set_read_timeout(Some(left)).unwrap();
+            let told =
+                self.notified.recv(&mut buffer).map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned());
+            heard = told.is_ok_and(|told| told.lines().any(|line| line == "WATCHDOG=1"));
+        }
+        self.notified.set_read_timeout(Some(PATIENCE)).unwrap();
+        heard
+    }
+
+    /// Its bus, once it has ended.
+    pub fn leave_bus(mut self) -> PrivateBus {
+        let gone = PrivateBus { child: None, address: String::new(), _folder: None };
+        std::mem::replace(&mut self.bus, gone)
     }
 
     /// Forgets what the daemon has told so far.

@@ -1,6 +1,6 @@
 //! Running the `eddy` binary as a user does.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 /// The binary that `make` built beside this test.
@@ -10,8 +10,10 @@ pub fn binary() -> PathBuf {
 
 /// A binary of the workspace, by its name.
 pub fn built(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let built = test.parent().and_then(Path::parent).unwrap().join(name);
+    let own = std::env::current_exe().unwrap();
+    // Tests lie in a folder of their own, programs do not.
+    let folder = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).unwrap();
+    let built = folder.join(name);
     assert!(built.is_file(), "{} is missing; `cargo build --workspace` builds it", built.display());
     built
 }

@@ -1,11 +1,12 @@
 //! What all interfaces share: the engine, the callers, the rules, the objects, and the way from a call to a job.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use eddy_config::{Auto, Capability, Config, Never};
 use eddy_ipc::fd::{Outlet, Patience, look, read_whole};
-use eddy_ipc::{Bus, Error, Options, Priority, Result};
+use eddy_ipc::{Bus, Error, ModelState, Options, Priority, Result};
 use tokio::sync::Semaphore;
 use zbus::Connection;
 use zbus::message::Header;
@@ -17,6 +18,7 @@ use crate::access::Access;
 use crate::engine::{Choice, Engine, EngineOptions, Job, Task};
 use crate::indexes::Shelf;
 use crate::jobs::{Model, Pipe};
+use crate::metrics::{Metrics, Prefixes};
 use crate::voice::Voice;
 
 /// Recordings and images that are read at a time, of all callers together. Each takes a thread while its writer is slow.
@@ -49,6 +51,40 @@ fn half_of_memory() -> u64 {
     total.map_or(2 << 30, |kib| kib * 1024 / 2)
 }
 
+/// Numbers since the start, and of this moment.
+#[derive(Debug, Clone)]
+pub struct Numbers {
+    /// Requests by how they ended.
+    pub done: u64,
+    pub cancelled: u64,
+    pub failed: u64,
+    /// Steps that were stopped because they did not end.
+    pub stopped_steps: u64,
+    /// Models brought into memory, and taken out of it.
+    pub loads: u64,
+    pub unloads: u64,
+    /// Jobs that wait or run.
+    pub queue: u64,
+    pub callers: u64,
+    pub objects: u64,
+    /// Weights in memory.
+    pub loaded_bytes: u64,
+    /// Memory of the process.
+    pub resident_bytes: u64,
+    /// Steps by [`STEP_BUCKETS`](crate::engine::STEP_BUCKETS), and the seconds of all.
+    pub steps: Vec<u64>,
+    pub step_seconds: f64,
+    pub prefixes: Prefixes,
+}
+
+/// Bytes of this process that are resident; 0 where that cannot be known.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or_default() * rustix::param::page_size() as u64
+}
+
 /// The daemon as its interfaces see it.
 pub struct Core {
     /// What runs the models.
@@ -57,6 +93,8 @@ pub struct Core {
     pub access: Access,
     /// Who is there.
     pub peers: Peers,
+    /// Numbers about requests.
+    pub metrics: Metrics,
     /// The indexes.
     pub shelf: Shelf,
     /// The live voice.
@@ -97,6 +135,7 @@ impl Core {
             engine,
             access,
             peers,
+            metrics: Metrics::default(),
             shelf,
             voice,
             objects,
@@ -142,6 +181,34 @@ impl Core {
     pub fn set_budget(&self, bytes: u64) -> Result<()> {
         *self.budget.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
         self.engine.configure(engine_options(&self.config(), Some(bytes)))
+    }
+
+    /// The numbers of this moment.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        let counters = self.engine.counters();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let loaded_bytes = {
+            let statuses = self.engine.statuses();
+            let statuses = statuses.borrow();
+            statuses.iter().filter(|status| status.state == ModelState::Loaded).map(|status| status.folder.bytes).sum()
+        };
+        Numbers {
+            done: read(&counters.done),
+            cancelled: read(&counters.cancelled),
+            failed: read(&counters.failed),
+            stopped_steps: read(&counters.stopped_steps),
+            loads: read(&counters.loads),
+            unloads: read(&counters.unloads),
+            queue: self.engine.waiting() as u64,
+            callers: self.peers.count() as u64,
+            objects: self.objects.count() as u64,
+            loaded_bytes,
+            resident_bytes: resident_bytes(),
+            steps: counters.steps.iter().map(read).collect(),
+            step_seconds: read(&counters.step_time) as f64 / 1e6,
+            prefixes: self.metrics.prefixes(),
+        }
     }
 
     /// The connection of one of the names.

@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use eddy_config::{Applies, Capability};
-use eddy_ipc::{Error, ModelState, Options, Result, accepts};
+use eddy_ipc::{Error, Options, Result, accepts};
 use tokio::sync::{mpsc, oneshot};
 use zbus::message::Header;
 use zbus::{OwnedVariant, Variant};
 
 use super::core::Core;
 use crate::engine::STEP_BUCKETS;
+use crate::metrics::Spread;
 
 /// A reload that somebody asked for, and where its result goes.
 pub type ReloadOrder = oneshot::Sender<Result<Vec<eddy_config::Change>>>;
@@ -68,30 +68,32 @@ impl Daemon {
 
 impl Daemon {
     fn numbers(&self) -> HashMap<&'static str, Variant<'static>> {
-        let counters = self.core.engine.counters();
-        let read = |counter: &std::sync::atomic::AtomicU64| Variant::from(counter.load(Ordering::Relaxed));
-        let statuses = self.core.engine.statuses();
-        let loaded: u64 = {
-            let statuses = statuses.borrow();
-            let loaded = statuses.iter().filter(|status| status.state == ModelState::Loaded);
-            loaded.map(|status| status.folder.bytes).sum()
-        };
-        let bounds = STEP_BUCKETS.into_iter().chain([u64::MAX]);
-        let steps: Vec<(u64, u64)> =
-            bounds.zip(counters.steps.iter().map(|bucket| bucket.load(Ordering::Relaxed))).collect();
+        let numbers = self.core.numbers();
+        let steps: Vec<(u64, u64)> = STEP_BUCKETS.into_iter().chain([u64::MAX]).zip(numbers.steps).collect();
+        let spread =
+            |(stage, spread): (String, Spread)| (stage, (spread.count, spread.median, spread.most, spread.longest));
+        let latency: HashMap<String, (u64, f64, f64, f64)> =
+            self.core.metrics.latencies().into_iter().map(spread).collect();
         HashMap::from([
-            ("done", read(&counters.done)),
-            ("cancelled", read(&counters.cancelled)),
-            ("failed", read(&counters.failed)),
-            ("stopped_steps", read(&counters.stopped_steps)),
-            ("model_loads", read(&counters.loads)),
-            ("model_unloads", read(&counters.unloads)),
-            ("queue", Variant::from(self.core.engine.waiting() as u64)),
-            ("callers", Variant::from(self.core.peers.count() as u64)),
-            ("objects", Variant::from(self.core.objects.count() as u64)),
-            ("loaded_bytes", Variant::from(loaded)),
+            ("done", Variant::from(numbers.done)),
+            ("cancelled", Variant::from(numbers.cancelled)),
+            ("failed", Variant::from(numbers.failed)),
+            ("stopped_steps", Variant::from(numbers.stopped_steps)),
+            ("model_loads", Variant::from(numbers.loads)),
+            ("model_unloads", Variant::from(numbers.unloads)),
+            ("queue", Variant::from(numbers.queue)),
+            ("callers", Variant::from(numbers.callers)),
+            ("objects", Variant::from(numbers.objects)),
+            ("loaded_bytes", Variant::from(numbers.loaded_bytes)),
+            ("resident_bytes", Variant::from(numbers.resident_bytes)),
+            ("prefix_hits", Variant::from(numbers.prefixes.hits)),
+            ("prefix_misses", Variant::from(numbers.prefixes.misses)),
+            ("prefix_positions_reused", Variant::from(numbers.prefixes.reused)),
+            ("prompt_positions", Variant::from(numbers.prefixes.positions)),
             // Upper end of the bucket in milliseconds, and steps that took so long.
             ("steps_by_ms", Variant::from(steps)),
+            // By stage: requests, and the seconds of the median, of 95 in 100, and of the longest.
+            ("latency", Variant::from(latency)),
         ])
     }
 }

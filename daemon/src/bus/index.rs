@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use eddy_config::Capability;
-use eddy_ipc::{Bus, Collection, Error, Options, Priority, Result, accepts, path};
+use eddy_ipc::{Bus, Collection, Error, Options, Priority, Result, accepts, path, without_nul};
 use eddy_models::retrieval::Side;
 use eddy_models::retrieval::index::{Hit, Passage};
 use zbus::message::Header;
@@ -83,9 +83,9 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'sta
 }
 
 fn details(passage: Passage) -> HashMap<String, OwnedVariant> {
-    let mut details = HashMap::from([("text", Variant::from(passage.text))]);
+    let mut details = HashMap::from([("text", Variant::from(without_nul(&passage.text).into_owned()))]);
     if let Some(place) = passage.place {
-        details.insert("document", Variant::from(place.document));
+        details.insert("document", Variant::from(without_nul(&place.document).into_owned()));
         details.insert("line", Variant::from(place.line));
         details.insert("begin", Variant::from(place.begin));
         details.insert("end", Variant::from(place.end));
@@ -169,7 +169,7 @@ impl Index {
         let query = vectors.pop().ok_or_else(|| Error::Internal("a query was not encoded".into()))?;
         let index = Arc::clone(&self.index);
         let hits = aside(move || index.search(&query, k as usize)).await?;
-        let found = |hit: Hit| (hit.passage.id.clone(), f64::from(hit.score), details(hit.passage));
+        let found = |hit: Hit| (without_nul(&hit.passage.id).into_owned(), f64::from(hit.score), details(hit.passage));
         Ok(hits.into_iter().map(found).collect())
     }
 

@@ -144,6 +144,7 @@ async fn accompany(core: Arc<Core>, bus: Bus, request: Arc<Request>) {
             }
         }
         let Some((state, outcome)) = news.end else { continue };
+        core.metrics.ended(&outcome, core.config().metrics.turns as usize);
         let message = (state.as_str(), outcome.to_dictionary());
         // The state first, so that whoever hears of the end finds it there.
         *request.state() = State::Ended(state, outcome.clone());

@@ -116,7 +116,16 @@ pub async fn serve(
         .arg(2, "")
         .build()?;
     let left = MessageStream::for_match_rule(leaving, bus.inner().connection(), None).await?;
-    let ended = tokio::spawn(watch_leaving(Arc::clone(core), left));
+    let leaving = tokio::spawn(watch_leaving(Arc::clone(core), left));
+    // A daemon that has lost one of its connections is of no use, whatever the others do.
+    let [assistant, admin] = [&core.assistant, &core.admin].map(|connection| MessageStream::from(connection));
+    let ended = tokio::spawn(async move {
+        tokio::select! {
+            _ = leaving => {}
+            () = drained(assistant) => {}
+            () = drained(admin) => {}
+        }
+    });
     let following = Arc::clone(core);
     tokio::spawn(async move {
         if let Err(error) = model::follow(following, listed).await {
@@ -146,6 +155,11 @@ pub async fn reconfigured(core: &Arc<Core>) {
     if let Err(error) = announced.await {
         tracing::debug!(%error, "signal not sent");
     }
+}
+
+/// Completes when a connection has ended.
+async fn drained(mut messages: MessageStream) {
+    while messages.next().await.is_some() {}
 }
 
 /// Frees everything of a caller as soon as it has left the bus.

@@ -227,6 +227,8 @@ fn by_daemon(
         "tool_calls": calls,
         "finish_reason": reason.as_str(),
         "tokens": outcome.tokens,
+        "prompt_tokens": outcome.prompt_tokens,
+        "prompt_tokens_reused": outcome.prompt_tokens_reused,
         "messages_dropped": outcome.dropped.unwrap_or_default(),
         "timings": outcome.latency,
     });

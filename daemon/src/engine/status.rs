@@ -38,6 +38,8 @@ pub struct Counters {
     pub loads: AtomicU64,
     /// Models taken out of memory.
     pub unloads: AtomicU64,
+    /// Microseconds of all steps.
+    pub step_time: AtomicU64,
     /// Steps by how long they took; the last is for all longer ones.
     pub steps: [AtomicU64; STEP_BUCKETS.len() + 1],
 }
@@ -50,5 +52,6 @@ impl Counters {
     pub(super) fn step(&self, took: Duration) {
         let bucket = STEP_BUCKETS.iter().position(|end| took <= Duration::from_millis(*end));
         Self::add(&self.steps[bucket.unwrap_or(STEP_BUCKETS.len())]);
+        self.step_time.fetch_add(took.as_micros() as u64, Ordering::Relaxed);
     }
 }

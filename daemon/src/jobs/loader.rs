@@ -52,6 +52,8 @@ pub struct OnnxLoader {
 
 impl Loader<Model> for OnnxLoader {
     fn load(&self, folder: &Folder) -> Result<Loaded<Model>, String> {
+        // What kept it from being measured keeps it from being loaded; a reload looks at it again.
+        folder.problem.clone().map_or(Ok(()), Err)?;
         self.try_load(folder).map_err(|error| error.to_string())
     }
 }

@@ -87,6 +87,8 @@ impl TextJob {
             text: Some(summary.said.clone()),
             finish_reason: reason,
             tokens: Some(summary.tokens),
+            prompt_tokens: Some(summary.prompt.0 as u64),
+            prompt_tokens_reused: Some(summary.prompt.1 as u64),
             dropped: (summary.dropped > 0).then_some(summary.dropped),
             latency,
             ..Outcome::default()

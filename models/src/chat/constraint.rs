@@ -8,7 +8,7 @@ use std::sync::Arc;
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory, token_bytes_from_tokenizer_json};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::runtime::one_line;
@@ -58,7 +58,13 @@ impl Constrainer {
     /// # Errors
     /// [`Error::BadRequest`] for a schema that cannot be followed.
     pub fn json(&self, schema: &Value) -> Result<Constraint> {
-        self.constraint(TopLevelGrammar::from_json_schema(schema.clone()))
+        // Room for white space anywhere is room for a small model to write nothing else.
+        let compact = json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
+        let mut schema = schema.clone();
+        if let Some(keys) = schema.as_object_mut() {
+            keys.entry("x-guidance").or_insert(compact);
+        }
+        self.constraint(TopLevelGrammar::from_json_schema(schema))
     }
 
     /// Replies that are one or more calls of `tools`, function descriptions in the form that chat templates take.

@@ -39,7 +39,9 @@ STAGES = {
     "settle": Stage(("joint", "later"), "joint:train_settle", spread=True, curve="settle"),
     "export": Stage(("settle", "polish"), "export:folders"),
     "evaluate": Stage(("export",), "evaluate:report"),
-    "card": Stage(("evaluate", "codec-figures"), "card:write"),
+    "precisions": Stage(("export",), "evaluate:precisions"),
+    "merge": Stage(("settle",), "merge:last_ones"),
+    "card": Stage(("evaluate", "precisions", "merge", "codec-figures"), "card:write"),
 }
 
 

@@ -1,7 +1,8 @@
 """The exported graphs, asked the test questions: what they write, what they say, and what the judge hears.
 
-Everything runs on the shipped int8 graphs with ONNX Runtime; nothing of PyTorch's is left but the test clips. Figures go
-to `figures/evaluation.json`: every question with its outcome, and the shares by set and by kind.
+Everything runs on the exported graphs with ONNX Runtime; nothing of PyTorch's is left but the test clips. Figures of the
+shipped precision go to `figures/evaluation.json`: every question with its outcome, and the shares by set and by kind;
+those of the other precisions on the two main sets to `figures/precisions.json`.
 """
 
 import random
@@ -14,6 +15,8 @@ from .encoder import distance
 from .examples import CLOSE, OPEN
 
 from speech.runtime import Speech  # graphs.py has made it importable
+
+SHIPPED = "_q8"
 
 
 def synthesise(features: np.ndarray) -> np.ndarray:
@@ -173,8 +176,9 @@ def shares(rows: list[dict]) -> dict:
 
     known, outside = [row for row in rows if row["kind"] != "outside"], [row for row in rows if row["kind"] == "outside"]
     kinds = {kind: share([row for row in rows if row["kind"] == kind], "text_right") for kind in dict.fromkeys(row["kind"] for row in rows)}
+    spoken = {kind: share([row for row in rows if row["kind"] == kind], "right") for kind in kinds}
     return {"questions": len(known), "text": share(known, "text_right"), "speech": share(known, "right"),
-            "outside": len(outside), "refused": share(outside, "text_right"), "text_by_kind": kinds}
+            "outside": len(outside), "refused": share(outside, "text_right"), "text_by_kind": kinds, "speech_by_kind": spoken}
 
 
 def ceiling() -> dict:
@@ -186,7 +190,20 @@ def ceiling() -> dict:
     return store.read_json(path)
 
 
-def report(most: int = 10**6, suffix: str = "_q8") -> None:
+MAIN = ("unseen", "speaker")
+
+
+def precisions(suffixes: tuple[str, ...] = ("", "_q4")) -> None:
+    """What the precisions that are not shipped answer, on the two main sets."""
+    found = {}
+    for suffix in suffixes:
+        speech = load(suffix)
+        found[suffix] = {name: shares(clip_set(speech, name)) for name in MAIN}
+        store.write_json(store.place("figures", "precisions.json"), found)
+    print(found)
+
+
+def report(most: int = 10**6, suffix: str = SHIPPED) -> None:
     speech = load(suffix)
     rows = {name: clip_set(speech, name, most) for name in ("unseen", "speaker", "followup")}
     rows["typed"] = typed_set(speech, min(most, 200))

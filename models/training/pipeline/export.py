@@ -1,6 +1,6 @@
 """The trained model as folders: layout A (fp32, int8 and int4 graphs) and layout C, under the cache's `folders/`.
 
-The shipped folder is layout A with int8 graphs alone: `ship` copies those files to models/embedded.
+The shipped folder is layout A with int8 graphs alone: `ship` copies those files to models/embedded/eddy-small.
 """
 
 import json
@@ -136,7 +136,7 @@ def layout_c(folder: Path, model, made) -> None:
     (folder / "genai_config.json").write_text(json.dumps(genai.genai_config(told, graphs.SHAPE), indent=4) + "\n")
 
 
-def folders(stage: str = "joint") -> None:
+def folders(stage: str = "settle") -> None:
     model, voice = joint.load(stage).cpu(), codec.load().cpu()
     made = built(model, voice)
     layout_a(store.place("folders", "a"), model, made)
@@ -147,10 +147,11 @@ def folders(stage: str = "joint") -> None:
     print(sizes, totals)
 
 
-def ship(target: Path = store.SOURCE.parent / "embedded") -> None:
+def ship(target: Path = store.SOURCE.parent / "embedded" / "eddy-small") -> None:
     """The int8 graphs, the settings and the card to the repository: what Eddy carries."""
     source = store.place("folders", "a")
-    (target / "onnx").mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    (target / "onnx").mkdir(parents=True)
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source)
         if path.is_file() and (path.suffix != ".onnx" or path.stem.endswith("_q8")):

@@ -18,9 +18,12 @@ from .train import Run, device, mixed, prepare, rank, world
 
 TONGUE_STEPS, TONGUE_PEAK, TONGUE_BATCH = 1600, 2e-3, 20
 JOINT_STEPS, JOINT_PEAK, SHORT_FRAMES, LONG_FRAMES = 5000, 1e-3, 7200, 3600
-SETTLE_STEPS, SETTLE_PEAK, TALK_FRAMES, TALK_TURNS = 3600, 7e-4, 4000, 5
+SETTLE_STEPS, SETTLE_PEAK, TALK_FRAMES, TALK_TURNS = 2300, 7e-4, 4000, 5
 # How often a clip is drawn: small talk has few wordings and one answer each, and is what people try first.
 SMALL_TALK, NEW_VOICES = 3, 2
+# From this step on hearing is good and speech is not yet: more conversations, and in them every answer equally often, those
+# that are longest in being learnt three times.
+SPEECH_FROM, SLOW_TO_LEARN = 1269, ("opposite", "colour", "spell", "unit")
 SPOIL = 0.3
 
 
@@ -69,7 +72,10 @@ class Talks(Hearing):
         known = [clip for clip, row in enumerate(self.clips.rows) if row["instance"] >= 0]
         often = {clip: (SMALL_TALK if len(kinds[instances[self.clips.rows[clip]["instance"]].kind].instances) == 1 else 1) * (NEW_VOICES if self.clips.rows[clip]["set"] == "later" else 1) for clip in known}
         self.asked = encoder.Batches(self.clips, lambda row: row["split"] == "forms", often)
-        self.whole = self.asked.order
+        self.asking: dict[int, list[int]] = {}
+        for clip in dict.fromkeys(self.asked.order):
+            self.asking.setdefault(self.clips.rows[clip]["instance"], []).append(clip)
+        self.shares = [3 if instances[number].kind in SLOW_TO_LEARN else 1 for number in self.asking]
         self.following: dict[str, list[int]] = {}
         for clip in known:
             if self.clips.rows[clip]["split"] == "follow":
@@ -84,21 +90,21 @@ class Talks(Hearing):
                 return clip, instances.index(meant)
         return None
 
-    def conversation(self, rng: random.Random) -> list[tuple[int, int]]:
-        """One to five turns of (clip, what it means); half of those that can lean on the one before do."""
+    def conversation(self, rng: random.Random, evenly: bool) -> list[tuple[int, int]]:
+        """One to five turns of (clip, what it means), drawn by clip or evenly by answer; half of those that can lean on the one before do."""
         turns: list[tuple[int, int]] = []
         for _ in range(rng.randint(1, TALK_TURNS)):
-            clip = rng.choice(self.whole)
+            clip = rng.choice(self.asking[rng.choices(list(self.asking), self.shares)[0]] if evenly else self.asked.order)
             leaning = self.follow(turns[-1][1], rng) if turns and rng.random() < 0.5 else None
             turns.append(leaning or (clip, self.clips.rows[clip]["instance"]))
         return turns
 
 
-def talk_batch(model: Assistant, talks: Talks, lessons: Lessons, frames: int, rng: random.Random):
+def talk_batch(model: Assistant, talks: Talks, lessons: Lessons, frames: int, rng: random.Random, evenly: bool):
     """Conversations in which every turn is heard and answered in full: batch, rows and the ear's letters' cost."""
     conversations: list[list[tuple[int, int]]] = []
     while sum(talks.clips.rows[clip]["frames"] for turns in conversations for clip, _ in turns) < frames:
-        conversations.append(talks.conversation(rng))
+        conversations.append(talks.conversation(rng, evenly))
     chosen = [clip for turns in conversations for clip, _ in turns]
     loud, lengths = talks.all.load(chosen, rng)
     scripts, place = [], 0
@@ -257,19 +263,20 @@ def train_settle() -> None:
 
     def loss_of(step: int, rng: random.Random):
         draw = random.Random(f"settle/{step}").random()  # the same for all processes, so that none waits
+        speech = step >= SPEECH_FROM
         if draw < 0.08:
             count = 20 // world()
             scripts = [lessons.followup_typed(rng) for _ in range(count // 2)] if draw < 0.02 else [lesson(rng) for _ in range(count // 3) for lesson in (lessons.chat, lessons.say, lessons.talk_typed)]
             text, audio, figures = model.losses(pack(scripts, device(), rng, SPOIL))
             return text + 2 * audio, {}
-        if draw < 0.36:
-            batch, heard, letters = talk_batch(model, talks, lessons, TALK_FRAMES // world(), rng)
+        if draw < (0.48 if speech else 0.36):
+            batch, heard, letters = talk_batch(model, talks, lessons, TALK_FRAMES // world(), rng, speech)
             name = "talk"
         else:
-            if draw < 0.5:
+            if draw < (0.6 if speech else 0.5):
                 source, frames, make = talks.all, SHORT_FRAMES, lambda clip, row: lessons.write_down(clip, row)
                 name = "write"
-            elif draw < 0.58:
+            elif draw < (0.66 if speech else 0.58):
                 source, frames, make = talks.leaning, LONG_FRAMES, lambda clip, row: lessons.followup_heard(clip, row, rng, short=True)
                 name = "follow"
             else:

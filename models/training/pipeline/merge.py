@@ -5,7 +5,8 @@ Both take the checkpoints of runs that began from the same weights. A merge is k
 
 import torch
 
-from . import store
+from . import joint, lessons, store
+from .joint import SETTLE_STEPS
 
 Weights = dict[str, torch.Tensor]
 
@@ -42,3 +43,21 @@ def checkpoints(stages: list[str], into: str, how=average) -> None:
     """Merges `checkpoints/STAGE.pt` of each stage into one that the other modules load like any."""
     models = [torch.load(store.place("checkpoints", f"{stage}.pt"), map_location="cpu", weights_only=False)["model"] for stage in stages]
     store.write(store.place("checkpoints", f"{into}.pt"), lambda temporary: torch.save({"model": how(models)}, temporary))
+
+
+def last_ones() -> None:
+    """Averages of the settling stage's last snapshots with its end, by how many test questions each begins to answer right.
+
+    Written to `figures/merge.json`. The end of the run is what is shipped: with a rate that falls to nothing the last
+    snapshots differ little, and the test sets are too small to choose by.
+    """
+    snapshots = [f"settle-{step}" for step in range(300, SETTLE_STEPS, 300)][-3:]
+    school, found = lessons.Lessons(), {}
+    for count in range(len(snapshots) + 1):
+        parts = [*snapshots[len(snapshots) - count :], "settle"]
+        if count:
+            checkpoints(parts, "merged")
+        model = joint.load("merged" if count else "settle")
+        found[" + ".join(parts)] = joint.understood(model, "unseen", school) | joint.understood(model, "speaker", school)
+        store.write_json(store.place("figures", "merge.json"), found)
+    print(found)
