@@ -115,7 +115,7 @@ async fn a_kill_while_adding_loses_the_unfinished_batch_alone() {
     });
     let client = daemon.client().await;
     let retrieval = RetrievalProxy::new(&client).await.unwrap();
-    assert_eq!(retrieval.indexes().await.unwrap(), [path.clone()]);
+    assert_eq!(retrieval.indexes().await.unwrap(), std::slice::from_ref(&path));
     let notes = index(&client, path.as_str()).await;
     let kept = notes.count().await.unwrap();
     assert!(kept >= seen && kept < 4000 && kept.is_multiple_of(16), "{seen} were seen, {kept} are there");

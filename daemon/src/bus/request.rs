@@ -31,7 +31,7 @@ pub struct Request {
 enum State {
     /// With the ticket that the owner's work is counted by.
     Running(Arc<Ticket>),
-    Ended(RequestState, Outcome),
+    Ended(RequestState, Box<Outcome>),
 }
 
 impl Request {
@@ -147,7 +147,7 @@ async fn accompany(core: Arc<Core>, bus: Bus, request: Arc<Request>) {
         core.metrics.ended(&outcome, core.config().metrics.turns as usize);
         let message = (state.as_str(), outcome.to_dictionary());
         // The state first, so that whoever hears of the end finds it there.
-        *request.state() = State::Ended(state, outcome.clone());
+        *request.state() = State::Ended(state, Box::new(outcome.clone()));
         if let Ok(object) = connection.object_server().interface::<_, RequestObject>(&path).await {
             let announced = object.get().await.state_changed(object.signal_emitter()).await;
             let finished =

@@ -118,7 +118,7 @@ pub async fn serve(
     let left = MessageStream::for_match_rule(leaving, bus.inner().connection(), None).await?;
     let leaving = tokio::spawn(watch_leaving(Arc::clone(core), left));
     // A daemon that has lost one of its connections is of no use, whatever the others do.
-    let [assistant, admin] = [&core.assistant, &core.admin].map(|connection| MessageStream::from(connection));
+    let [assistant, admin] = [&core.assistant, &core.admin].map(MessageStream::from);
     let ended = tokio::spawn(async move {
         tokio::select! {
             _ = leaving => {}
