@@ -33,10 +33,11 @@ fn a_turn_is_told_to_the_one_who_asked_for_it() {
     live("a_turn_is_told_to_the_one_who_asked_for_it", &settings, async |server, daemon| {
         let (client, other) = (daemon.client().await, daemon.client().await);
         let assistant = AssistantProxy::new(&client).await.unwrap();
+        within(Duration::from_secs(5), "the devices are known", async || assistant.state().await.unwrap() == "idle")
+            .await;
         let mut states = assistant.receive_voice_state_changed().await.unwrap();
         let rule = zbus::MatchRule::builder().interface("org.eddy.Request1").build().unwrap();
         let mut overheard = zbus::MessageStream::for_match_rule(rule, &other, None).await.unwrap();
-        assert_eq!(assistant.state().await.unwrap(), "idle");
         assert!(!assistant.microphone_in_use().await.unwrap(), "nobody has asked it to listen");
 
         let turn = Listening::to(&client, "turn").await;
@@ -57,7 +58,10 @@ fn a_turn_is_told_to_the_one_who_asked_for_it() {
             assert!(!change.reason.is_empty());
             words.push(change.new.to_owned());
         }
-        assert_eq!(words, ["listening", "endpointing", "thinking", "speaking", "idle"]);
+        // A pause may have been taken back on the way.
+        let (begin, end) = words.split_at(words.len() - 3);
+        assert!(begin.chunks(2).all(|pair| pair == ["listening", "endpointing"]), "{words:?}");
+        assert_eq!(end, ["thinking", "speaking", "idle"]);
         assert!(!assistant.microphone_in_use().await.unwrap(), "the turn is over");
         // Another client hears nothing that was meant for the owner alone.
         let pause = tokio::time::timeout(Duration::from_millis(300), overheard.next()).await;

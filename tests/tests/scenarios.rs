@@ -144,7 +144,11 @@ fn word(state: eddyd::voice::State) -> String {
 /// else makes one fail that would not otherwise.
 const TRIES: usize = 3;
 
+/// One at a time: they run in real time, each with a sound server of its own.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 fn run(file: &str) {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     // A process that was started for one try is that try.
     let tries = if std::env::var_os("EDDY_TEST_SERVER").is_some() { 1 } else { TRIES };
     for left in (0..tries).rev() {
@@ -308,46 +312,55 @@ fn question() {
 }
 
 #[test]
+#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn ten_turns() {
     run("ten-turns.toml");
 }
 
 #[test]
+#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn push_to_talk() {
     run("push-to-talk.toml");
 }
 
 #[test]
+#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn mute() {
     run("mute.toml");
 }
 
 #[test]
+#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn pause() {
     run("pause.toml");
 }
 
 #[test]
+#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn interruption() {
     run("interruption.toml");
 }
 
 #[test]
+#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn interrupted_with_echo() {
     run("interrupted-with-echo.toml");
 }
 
 #[test]
+#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn echo_alone() {
     run("echo-alone.toml");
 }
 
 #[test]
+#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn server_restart() {
     run("server-restart.toml");
 }
 
 #[test]
+#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn false_alarm() {
     run("false-alarm.toml");
 }

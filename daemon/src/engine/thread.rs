@@ -472,6 +472,8 @@ impl<M: Send + 'static> Worker<M> {
         self.ties.counters.step(begun.elapsed());
         match stepped {
             Ok(Step::Done) => self.end(entry, Ending::Done),
+            // Stopped because the daemon ends.
+            Ok(Step::Failed(_)) if self.ties.ending.load(Ordering::Acquire) => self.end(entry, Ending::Cancelled),
             Ok(Step::Failed(_)) if stopped => {
                 Counters::add(&self.ties.counters.stopped_steps);
                 let error = Error::timed_out("a step of the work", begun.elapsed());
