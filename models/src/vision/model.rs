@@ -180,13 +180,6 @@ impl VisionModel {
         Ok(VisionPrompt::new(ids, images, self.tokens.placeholder))
     }
 
-    /// `prompt` with more behind it: ids that were said, and another prompt.
-    #[must_use]
-    pub fn continued(&self, prompt: &VisionPrompt, said: &[u32], next: &VisionPrompt) -> VisionPrompt {
-        let ids = [&prompt.ids, said, &next.ids].concat();
-        VisionPrompt::new(ids, [prompt.images.as_slice(), &next.images].concat(), self.tokens.placeholder)
-    }
-
     /// The id that stands for a row of features.
     pub(super) fn placeholder(&self) -> u32 {
         self.tokens.placeholder
