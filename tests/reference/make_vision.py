@@ -134,6 +134,17 @@ def layout_a(folder: Path, made, proof: tuple) -> None:
     }
     write(folder, written, sets, proof)
 
+    # The same weights in the same order: the graph is read with the other folder's data file.
+    (fresh(folder.parent / "vision-a-conv2d") / "onnx").mkdir()
+    planes = folder / "onnx" / "planes.onnx"
+    save(graphs.encoder(TINY, made, flat=False, planes=True), planes, pieces=lambda _: "embed_images.onnx_data")
+    variant = folder.parent / "vision-a-conv2d"
+    planes.rename(variant / "onnx" / "embed_images.onnx")
+    (variant / "README.md").write_text(
+        "Layout A with the encoder of the rare exports that take pixels as planes, `spatial_h` and `spatial_w`.\n\n"
+        f"This file goes over those of `../{folder.name}`, which has everything else.\n"
+    )
+
 
 def layout_c(folder: Path, made, proof: tuple) -> None:
     (fresh(folder) / "onnx").mkdir()

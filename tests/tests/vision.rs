@@ -282,6 +282,12 @@ fn full_precision_equals_transformers() {
 }
 
 #[test]
+fn encoders_that_take_planes_get_them() {
+    let folder = composed("vision-a", Some("vision-a-conv2d"));
+    assert_reference(&mut model_at(folder.path(), "fp32"), "vision-a-conv2d");
+}
+
+#[test]
 fn the_names_of_layout_b_are_known() {
     let folder = composed("vision-a", None);
     for (from, to) in [("embed_images", "vision_encoder"), ("decoder", "decoder_model_merged")] {
@@ -382,6 +388,25 @@ fn a_step_that_was_stopped_can_be_repeated() {
     }
     assert_eq!(said, ids(&read("greedy.json")[0]["ids"]));
     assert_eq!(looked, 7);
+}
+
+#[test]
+fn a_prompt_that_was_left_within_an_image_is_gone_on_with() {
+    let mut model = model("vision-c", "fp32");
+    let (_, prompt) = conversation(&mut model, 2);
+    let options = GenerationOptions { max_tokens: 64, chunk: 10, ..GenerationOptions::default() };
+    for chunks in 1..4 {
+        let mut session = VisionSession::new(&model).unwrap();
+        let mut generation = session.begin(&mut model, &prompt, options.clone()).unwrap();
+        let mut prefilled = 0;
+        while prefilled < chunks {
+            let event = session.step(&mut model, &mut generation, |_| true).unwrap();
+            prefilled += usize::from(matches!(event, Event::Text(_)));
+        }
+        let answer = answer(&mut model, &mut session, &prompt, 64);
+        assert_eq!(session.reused(), chunks * 10, "after {chunks} chunks");
+        assert_eq!(answer.ids, ids(&read("greedy.json")[1]["ids"]), "after {chunks} chunks");
+    }
 }
 
 #[test]

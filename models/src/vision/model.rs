@@ -194,7 +194,7 @@ impl VisionModel {
         let (Some(patches), Some(size)) = (image.entries.patches(index), tiling.entries().nth(index)) else {
             return Err(Error::BadRequest(format!("the image has no entry {index}")));
         };
-        self.encoder.append(&patches, tiling.tokens_of(size), out)
+        self.encoder.append(&patches, &self.settings, tiling.tokens_of(size), out)
     }
 }
 

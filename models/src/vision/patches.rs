@@ -16,6 +16,25 @@ pub struct Patches {
     pub values: Vec<f32>,
 }
 
+impl Patches {
+    /// The pixels as planes `[3, height * side, width * side]`, for patches of `side` pixels.
+    #[must_use]
+    pub fn planes(&self, side: usize) -> Vec<f32> {
+        let (high, wide) = (self.height * side, self.width * side);
+        let mut planes = vec![0.0; self.values.len()];
+        for (number, patch) in self.values.chunks_exact(side * side * 3).enumerate() {
+            let corner = (number / self.width * side, number % self.width * side);
+            for (place, pixel) in patch.as_chunks::<3>().0.iter().enumerate() {
+                let (y, x) = (corner.0 + place / side, corner.1 + place % side);
+                for (channel, value) in pixel.iter().enumerate() {
+                    planes[(channel * high + y) * wide + x] = *value;
+                }
+            }
+        }
+        planes
+    }
+}
+
 /// An image at the sizes that it is looked at in; patches are made of it entry by entry, because all of them together
 /// are four times as large.
 #[derive(Debug, Clone)]

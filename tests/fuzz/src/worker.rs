@@ -14,6 +14,8 @@ use crate::targets::{Name, Target};
 
 /// Inputs that are kept because they led to something new.
 const MOST_KEPT: usize = 2048;
+/// Kinds of answers that are told apart.
+const MOST_KINDS: usize = 1 << 16;
 /// Bytes of an input.
 const LONGEST: usize = 64 << 10;
 
@@ -105,13 +107,12 @@ impl Runner {
             eprintln!("an input made the target ask for {bytes} bytes; it may take {}", target.most_memory());
             std::process::exit(4);
         }
-        let kind = kind(&answer);
-        let new = self.seen.insert(kind);
+        let new = self.seen.len() < MOST_KINDS && self.seen.insert(kind(&answer));
         Ok((answer, new))
     }
 }
 
-/// An answer without what differs from input to input: numbers, and what stands in quotes.
+/// An answer without what differs from input to input: numbers, what stands in quotes, and letters of names.
 fn kind(answer: &str) -> String {
     let (mut quoted, mut escaped) = (false, false);
     let mut kind = String::new();
@@ -120,10 +121,10 @@ fn kind(answer: &str) -> String {
             _ if std::mem::take(&mut escaped) => {}
             '\\' => escaped = true,
             '"' | '`' => quoted = !quoted,
-            _ if quoted || character.is_ascii_digit() => {}
+            _ if quoted || !(character.is_ascii_lowercase() || character == ' ') => {}
             _ => kind.push(character),
         }
     }
-    kind.truncate(kind.floor_char_boundary(120));
+    kind.truncate(80);
     kind
 }

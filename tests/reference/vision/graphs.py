@@ -46,19 +46,37 @@ def attention(g: Graph, x: str, layer, heads: int, name: str) -> str:
     return biased(g, g.reshape(rows, [0, 0, heads * size], name + "/joined"), layer.out_proj, name + ".out_proj")
 
 
-def encoder(shape: Shape, model, *, flat: bool) -> onnx.ModelProto:
-    """`flat`: rows of all tokens as `image_features` (layouts B and C); otherwise `image_embeddings` [n, tokens, H]."""
-    tower, projector = model.model.vision_tower, model.model.multi_modal_projector
-    g = Graph("vision_encoder")
+def tiled(g: Graph) -> tuple[str, dict, str]:
+    """Inputs of the published "tiled" form: pixels, height and width in patches, patches without padding."""
     pixels = g.input("pixel_values", FLOAT, ["batch_size", "num_patches", PATCH])
     mask = g.input("pixel_attention_mask", INT64, ["batch_size", "num_patches"])
     sizes = g.input("spatial_shapes", INT64, ["batch_size", 2])
-
     first = g.node("Gather", [sizes, g.constant("zero", np.int64(0))], "size", axis=0)
     size = {part: g.slice(first, i, i + 1, 0, part) for i, part in enumerate(("height", "width"))}
     counts = g.node("ReduceSum", [mask, g.ints(1)], "counts", keepdims=0)
     real = g.node("ReduceMax", [counts, g.ints(0)], "real", keepdims=1)
-    patches = g.node("Slice", [pixels, g.ints(0), real, g.ints(1)], "patches")
+    return pixels, size, g.node("Slice", [pixels, g.ints(0), real, g.ints(1)], "patches")
+
+
+def convolved(g: Graph) -> tuple[str, dict, str]:
+    """Inputs of the rare "conv2d" form, which takes pixels as planes and their size in tokens; patches are
+    cut in the graph. The weights are those of the other form."""
+    pixels = g.input("pixel_values", FLOAT, ["batch_size", 3, "height", "width"])
+    size = {}
+    for part in ("height", "width"):
+        tokens = g.input(f"spatial_{part[0]}", INT64, [])
+        one = g.node("Reshape", [tokens, g.ints(1)], f"{part}/tokens")
+        size[part] = g.node("Mul", [one, g.ints(2)], part)
+    shape = g.node("Concat", [g.ints(1), g.ints(3), size["height"], g.ints(16), size["width"], g.ints(16)], "cut", axis=0)
+    cut = g.node("Transpose", [g.node("Reshape", [pixels, shape], "apart")], "apart/rows", perm=[0, 2, 4, 3, 5, 1])
+    return pixels, size, g.reshape(cut, [1, -1, PATCH], "patches")
+
+
+def encoder(shape: Shape, model, *, flat: bool, planes: bool = False) -> onnx.ModelProto:
+    """`flat`: rows of all tokens as `image_features` (layouts B and C); otherwise `image_embeddings` [n, tokens, H]."""
+    tower, projector = model.model.vision_tower, model.model.multi_modal_projector
+    g = Graph("vision_encoder")
+    pixels, size, patches = convolved(g) if planes else tiled(g)
 
     side = shape.side
     table = tower.embeddings.position_embedding.weight.detach().numpy().T.reshape(1, -1, side, side)
