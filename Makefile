@@ -63,8 +63,8 @@ deb-check: deb ## Install the package in a clean root, start the daemon there, a
 	@systemd/debian/check target/debian/eddy_*.deb
 
 .PHONY: scenarios
-scenarios: test-packages rust runtime ## Play every scenario of the live voice in real time, one after the other.
-	@cargo test --locked --workspace --test scenarios -- --include-ignored --test-threads 1
+scenarios: test-packages rust runtime judge ## Play every scenario of the live voice in real time, one after the other.
+	@cargo test --locked --workspace --test scenarios --test dialogue -- --include-ignored --test-threads 1
 
 .PHONY: soak-bus
 soak-bus: test-packages rust runtime ## Eight callers at once for ten minutes (SECONDS_LONG of them).
