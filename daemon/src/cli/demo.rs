@@ -6,16 +6,14 @@ use std::process::Command;
 use anyhow::Context;
 use eddy_config::Paths;
 use eddy_ipc::client::SpeechProxy;
-use eddy_models::folder::Wanted;
 use serde_json::{Map, Value};
 
 use super::Outcome;
 use super::daemon::{Daemon, Ended, SAMPLE_RATE};
-use super::model::LoadArguments;
+use super::model::{LoadArguments, own_model};
 use super::output::Output;
 use super::private::PrivateDaemon;
 use super::speaking::{Recording, report_of, tell_by_daemon};
-use crate::engine::{Task, catalog};
 
 /// Words that the transcript may take: nobody asks longer questions here.
 const MOST_HEARD: u32 = 64;
@@ -81,16 +79,6 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     }
     output.finish(Map::from_iter([("answers".to_owned(), Value::Array(answers))]))?;
     Ok(Outcome::Done)
-}
-
-/// The small model that comes with Eddy.
-fn own_model() -> anyhow::Result<PathBuf> {
-    let shipped = Paths::from_environment()?.shipped();
-    let found = catalog::scan(&shipped, Wanted::Auto).into_iter();
-    let found = found.filter(|folder| folder.task == Some(Task::Speech) && folder.problem.is_none()).map(|f| f.path);
-    found.into_iter().next().with_context(|| {
-        format!("there is no model in {}; give --model DIR", shipped.first().cloned().unwrap_or_default().display())
-    })
 }
 
 /// The questions for the demo that lie beside the model.

@@ -10,6 +10,7 @@ use eddy_models::speech::{Parts, ReplyOptions, Speech};
 use eddy_models::{Runtime, RuntimeOptions};
 
 use super::interrupt::Interrupt;
+use crate::engine::{Task, catalog};
 
 /// Items of a reply that runs in this process, unless the person says otherwise.
 const MOST_ITEMS: usize = 1024;
@@ -49,6 +50,19 @@ pub struct LoadArguments {
     /// Configuration file, instead of the machine's and the user's.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// The small speech model that comes with Eddy.
+///
+/// # Errors
+/// When it did not come.
+pub fn own_model() -> anyhow::Result<PathBuf> {
+    let shipped = Paths::from_environment()?.shipped();
+    let found = catalog::scan(&shipped, Wanted::Auto).into_iter();
+    let found = found.filter(|folder| folder.task == Some(Task::Speech) && folder.problem.is_none()).map(|f| f.path);
+    found.into_iter().next().with_context(|| {
+        format!("there is no model in {}; give --model DIR", shipped.first().cloned().unwrap_or_default().display())
+    })
 }
 
 /// Where a verb's model runs.

@@ -13,7 +13,7 @@ use eddy_config::{MicrophoneMode, Paths, Sources};
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::model::LoadArguments;
+use super::model::{LoadArguments, own_model};
 use super::output::seconds;
 use crate::voice::{Audience, Change, Local, State, Told, Voice};
 
@@ -27,9 +27,9 @@ const METER: usize = 20;
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Model folder.
+    /// Model folder [default: the small model that comes with Eddy].
     #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    model: Option<PathBuf>,
     #[command(flatten)]
     load: LoadArguments,
     /// Listen only after the space key, for one turn, instead of all the time.
@@ -73,7 +73,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let states = send.clone();
     let observer = Box::new(move |change: &Change| drop(states.send(News::State(Box::new(change.clone())))));
     let (wanted, runtime) = (arguments.load.wanted()?, arguments.load.runtime()?);
-    let local = Local::start(&arguments.model, wanted, runtime, Arc::new(config), audience, observer)?;
+    let model = arguments.model.map_or_else(own_model, Ok)?;
+    let local = Local::start(&model, wanted, runtime, Arc::new(config), audience, observer)?;
     signals(send.clone())?;
     let _raw = RawKeys::take();
     keys(send)?;

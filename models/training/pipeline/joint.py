@@ -18,9 +18,10 @@ from .train import Run, device, mixed, prepare, rank, world
 
 TONGUE_STEPS, TONGUE_PEAK, TONGUE_BATCH = 1600, 2e-3, 20
 JOINT_STEPS, JOINT_PEAK, SHORT_FRAMES, LONG_FRAMES = 5000, 1e-3, 7200, 3600
-SETTLE_STEPS, SETTLE_PEAK, TALK_FRAMES, TALK_TURNS = 2300, 7e-4, 4000, 5
+SETTLE_STEPS, SETTLE_PEAK, TALK_FRAMES, TALK_TURNS = 2434, 7e-4, 4000, 5
 # How often a clip is drawn: small talk has few wordings and one answer each, and is what people try first.
-SMALL_TALK, NEW_VOICES = 3, 2
+# What is outside has endless wordings.
+SMALL_TALK, OUTSIDE, NEW_VOICES = 3, 5, 2
 # From this step on hearing is good and speech is not yet: more conversations, and in them every answer equally often, those
 # that are longest in being learnt three times.
 SPEECH_FROM, SLOW_TO_LEARN = 1269, ("opposite", "colour", "spell", "unit")
@@ -70,12 +71,17 @@ class Talks(Hearing):
         super().__init__("train", "more", "later")
         instances, kinds = questions.instances(), questions.kinds()
         known = [clip for clip, row in enumerate(self.clips.rows) if row["instance"] >= 0]
-        often = {clip: (SMALL_TALK if len(kinds[instances[self.clips.rows[clip]["instance"]].kind].instances) == 1 else 1) * (NEW_VOICES if self.clips.rows[clip]["set"] == "later" else 1) for clip in known}
+
+        def weight(row: dict) -> int:
+            kind = instances[row["instance"]].kind
+            return (OUTSIDE if kind == "outside" else SMALL_TALK if len(kinds[kind].instances) == 1 else 1) * (NEW_VOICES if row["set"] == "later" else 1)
+
+        often = {clip: weight(self.clips.rows[clip]) for clip in known}
         self.asked = encoder.Batches(self.clips, lambda row: row["split"] == "forms", often)
         self.asking: dict[int, list[int]] = {}
         for clip in dict.fromkeys(self.asked.order):
             self.asking.setdefault(self.clips.rows[clip]["instance"], []).append(clip)
-        self.shares = [3 if instances[number].kind in SLOW_TO_LEARN else 1 for number in self.asking]
+        self.shares = [40 if instances[number].kind == "outside" else 3 if instances[number].kind in SLOW_TO_LEARN else 1 for number in self.asking]
         self.following: dict[str, list[int]] = {}
         for clip in known:
             if self.clips.rows[clip]["split"] == "follow":

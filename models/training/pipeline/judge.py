@@ -72,7 +72,7 @@ SMALL = {"a", "an", "the", "of", "is", "are", "was", "am", "has", "have", "as", 
 LETTER_NAMES = {"ay": "a", "eh": "a", "be": "b", "bee": "b", "see": "c", "sea": "c", "dee": "d", "ee": "e", "ef": "f", "gee": "g", "aitch": "h", "eye": "i", "jay": "j", "kay": "k", "okay": "ok", "el": "l",
                 "em": "m", "en": "n", "oh": "o", "pea": "p", "pee": "p", "queue": "q", "are": "r", "ess": "s", "tea": "t", "tee": "t", "you": "u", "ex": "x", "why": "y"}
 # The share of the letters that may differ between what sounds alike: "is poor" and "as poor", "Paris is" and "Parishes".
-ALIKE = 0.15
+ALIKE = 1 / 6
 UNSTRESSED = {"a", "an", "and", "the"}
 
 
