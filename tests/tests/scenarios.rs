@@ -140,27 +140,11 @@ fn word(state: eddyd::voice::State) -> String {
     format!("{state:?}").to_lowercase()
 }
 
-/// How often a scenario is tried: it runs in real time, sound server included, and a machine that is busy with something
-/// else makes one fail that would not otherwise.
-const TRIES: usize = 3;
-
 /// One at a time: they run in real time, each with a sound server of its own.
 static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 fn run(file: &str) {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // A process that was started for one try is that try.
-    let tries = if std::env::var_os("EDDY_TEST_SERVER").is_some() { 1 } else { TRIES };
-    for left in (0..tries).rev() {
-        match std::panic::catch_unwind(|| try_once(file)) {
-            Ok(()) => return,
-            Err(failure) if left == 0 => std::panic::resume_unwind(failure),
-            Err(_) => println!("{file} is tried again"),
-        }
-    }
-}
-
-fn try_once(file: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(file);
     let text = std::fs::read_to_string(&path).unwrap();
     let scenario: Scenario = toml::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
