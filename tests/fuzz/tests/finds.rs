@@ -16,7 +16,7 @@ fn every_kind_of_fault_is_found_and_kept() {
     for (fault, told) in [
         ("panic", "as asked"),
         ("hang", "takes more than 2s"),
-        ("memory", "ask for 346030"),
+        ("memory", "ask for 3460"),
         ("overflow", "overflowed its stack"),
     ] {
         let input = folder.path().join(fault);
