@@ -129,7 +129,7 @@ mod tests {
         queue.push(at(Interactive, 1), Interactive);
         queue.push(at(Batch, 2), Batch);
         for _ in 0..64 {
-            let urgency = queue.next().unwrap();
+            let urgency = queue.next().expect("two jobs without an end");
             order.push(urgency);
             queue.give_back(at(urgency, if urgency == Batch { 2 } else { 1 }), urgency);
         }
