@@ -71,6 +71,11 @@ soak-bus: test-packages rust runtime ## Eight callers at once for ten minutes (S
 	@cargo build --locked --workspace
 	target/debug/soak-bus $${SECONDS_LONG:-600}
 
+.PHONY: bench-bus
+bench-bus: test-packages rust runtime ## How long a caller waits for a property.
+	@cargo build --release --locked --workspace --bin eddyd --bin bench-bus
+	target/release/bench-bus
+
 .PHONY: lint
 lint: rust ## Check licences, bans and sources of all dependencies.
 	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; cargo install --locked cargo-deny; }
