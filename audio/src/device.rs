@@ -188,6 +188,7 @@ pub(crate) fn resolve(device: &Device) -> Result<cpal::Device> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
