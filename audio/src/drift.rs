@@ -5,6 +5,8 @@
 //! reads the loudspeaker's reference through a resampler whose ratio is steered so that the distance between the two
 //! streams stays the same.
 
+use std::collections::VecDeque;
+
 use audioadapter_buffers::direct::InterleavedSlice;
 use ringbuf::HeapCons;
 use ringbuf::traits::{Consumer as _, Observer as _};
@@ -35,26 +37,79 @@ const STEP: f64 = 0.005;
 const FRAMES: f64 = 10.0;
 /// No crystal is off by more than this.
 const MOST_DRIFT: f64 = 2e-3;
-/// Time constant of the smoothing of what is measured, seconds: callbacks come when the scheduler pleases.
-const SMOOTHING: f64 = 0.5;
-/// Strength of the correction, 1/s: a millisecond is made up at 80 parts in a million, which a canceller can follow.
-const GAIN: f64 = 0.08;
+/// Seconds of which one mean is taken: callbacks come when the scheduler pleases.
+const SPAN: f64 = 1.0;
+/// Means that the drift is read from, at most and at least.
+const SPANS: usize = 60;
+const FEW: usize = 8;
+/// How many times its own uncertainty a correction must be, to be believed.
+const SURE: f64 = 4.0;
+/// A correction that is smaller than this is none.
+const LEAST: f64 = 1e-6;
 
-/// Steers a ratio by a distance: proportional for what is off now, integral for the drift that stays.
+/// Finds the drift: the slope of the distance over the last minute, as it would be without any correction.
+///
+/// A canceller takes a thousandth of an echo for an echo of its own: at 1 kHz a wander of ten microseconds in a second
+/// leaves it no more than 24 dB. So the speed is not steered by what was measured last. It stays what it is, one to begin
+/// with, until the slope differs from it by more than the scatter of the measurements can explain.
 #[derive(Debug, Default)]
 struct Steering {
-    smooth: Option<f64>,
-    integral: f64,
+    /// The relative speed to read at, less one.
+    speed: f64,
+    /// Time since the beginning, and how much distance the speed has taken away in it.
+    time: f64,
+    taken: f64,
+    sum: f64,
+    count: usize,
+    means: VecDeque<(f64, f64)>,
 }
 
 impl Steering {
-    /// Takes the distance's error in seconds, measured every `step` seconds; gives the relative speed to read at.
-    fn update(&mut self, error: f64, step: f64) -> f64 {
-        let smooth = self.smooth.map_or(error, |smooth| smooth + (error - smooth) * (step / SMOOTHING).min(1.0));
-        self.smooth = Some(smooth);
-        // Critically damped.
-        self.integral = (self.integral + smooth * step * GAIN * GAIN / 4.0).clamp(-MOST_DRIFT, MOST_DRIFT);
-        (GAIN * smooth + self.integral).clamp(-MOST_DRIFT, MOST_DRIFT)
+    /// Takes the distance in seconds, measured every `step` seconds; gives the relative speed to read at, less one.
+    fn update(&mut self, distance: f64, step: f64) -> f64 {
+        self.time += step;
+        self.taken += self.speed * step;
+        self.sum += distance + self.taken;
+        self.count += 1;
+        if self.count as f64 * step >= SPAN {
+            if self.means.len() == SPANS {
+                self.means.pop_front();
+            }
+            self.means.push_back((self.time, self.sum / self.count as f64));
+            (self.sum, self.count) = (0.0, 0);
+            self.settle();
+        }
+        self.speed
+    }
+
+    /// Believes the slope, if it is certain enough.
+    fn settle(&mut self) {
+        let count = self.means.len() as f64;
+        if self.means.len() < FEW {
+            return;
+        }
+        let mean = |of: fn(&(f64, f64)) -> f64| self.means.iter().map(of).sum::<f64>() / count;
+        let (time, distance) = (mean(|point| point.0), mean(|point| point.1));
+        let spread: f64 = self.means.iter().map(|point| (point.0 - time).powi(2)).sum();
+        let common: f64 = self.means.iter().map(|point| (point.0 - time) * (point.1 - distance)).sum();
+        let slope = common / spread;
+        let scatter: f64 = self.means.iter().map(|point| (point.1 - distance - slope * (point.0 - time)).powi(2)).sum();
+        let uncertainty = (scatter / (count - 2.0) / spread).sqrt();
+        if (slope - self.speed).abs() > (SURE * uncertainty).max(LEAST) {
+            self.speed = slope.clamp(-MOST_DRIFT, MOST_DRIFT);
+        }
+    }
+
+    /// The distance is another by so much from now on, for a reason that is no drift.
+    fn shift(&mut self, by: f64) {
+        self.means.iter_mut().for_each(|point| point.1 += by);
+        (self.sum, self.count) = (0.0, 0);
+    }
+
+    /// The streams were joined anew: the speed is as true as before, and nothing is known of the distance.
+    fn restart(&mut self) {
+        self.means.clear();
+        (self.sum, self.count) = (0.0, 0);
     }
 }
 
@@ -108,7 +163,7 @@ impl Follower {
             resampler,
             frame,
             step: frame as f64 / f64::from(to),
-            steering: Steering::default(),
+            steering: Steering { means: VecDeque::with_capacity(SPANS), ..Steering::default() },
             lead: NEAREST,
             kept: NEAREST,
             recent: 0.0,
@@ -142,22 +197,22 @@ impl Follower {
             self.recent += (distance - self.kept - self.recent) / FRAMES;
             if self.recent.abs() > STEP {
                 self.kept += self.recent;
+                self.steering.shift(self.recent);
                 self.recent = 0.0;
-                self.steering.smooth = None;
             }
             if !WORKABLE.contains(&self.kept) || self.late > ENDURED {
                 self.joined = false;
                 self.lead = (self.lead + RETREAT).min(FARTHEST);
             }
         }
-        let mut error = distance - self.kept;
+        let mut distance = distance;
         if !self.joined {
             if !self.join(ring, rate, distance) {
                 return;
             }
-            error = 0.0;
+            distance = self.kept;
         }
-        let speed = 1.0 + self.steering.update(error, self.step);
+        let speed = 1.0 + self.steering.update(distance, self.step);
         // In range by construction; a refusal would leave the old ratio, which is as good.
         let _ = self.resampler.set_resample_ratio(self.ratio / speed, true);
         self.owed -= ring.skip(self.owed);
@@ -192,7 +247,7 @@ impl Follower {
         self.kept = self.lead;
         self.recent = 0.0;
         self.late = 0;
-        self.steering.smooth = None;
+        self.steering.restart();
         self.resampler.reset();
         self.joined = true;
         self.joins += 1;
@@ -201,7 +256,7 @@ impl Follower {
 
     /// How much faster than the microphone's the loudspeaker's clock runs (1e-6 is one part in a million).
     pub fn drift(&self) -> f64 {
-        self.steering.integral
+        self.steering.speed
     }
 
     /// Frames that were not there in time and were taken for silence.

@@ -4,7 +4,7 @@
 //! second is found and followed. How much is removed is measured all the time, because an assistant that does not
 //! know that it hears itself answers itself.
 
-use sonora::config::EchoCanceller as Settings;
+use sonora::config::{EchoCanceller as Settings, NoiseSuppression};
 use sonora::{AudioProcessing, Config, StreamConfig};
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ const LINGER: usize = 40;
 const REST: usize = 200;
 /// A sample that wakes it; the reference is here before its echo is.
 const SOUND: f32 = 1e-6;
-/// By how much the canceller's result is late: 8 ms, in parts of a second.
-const LAG: u32 = 125;
+/// By how much the canceller's result is late, in samples of 16 kHz: 8 ms.
+const LAG: u32 = 128;
 /// Frames in a measured window: one second of sound.
 const WINDOW: usize = 100;
 /// Windows that are remembered, and how few are enough to judge.
@@ -66,22 +66,26 @@ pub struct EchoCanceller {
     /// Power of the last recorded frame.
     before: f32,
     near_end: bool,
+    noise: bool,
 }
 
 impl EchoCanceller {
-    /// For mono frames of 10 ms at `sample_rate`, which is 16, 32 or 48 kHz.
-    pub fn new(sample_rate: u32) -> EchoCanceller {
+    /// For mono frames of 10 ms at `sample_rate`, which is 16, 32 or 48 kHz; `noise` says whether steady noise is taken
+    /// out too, which makes the result 6 ms later and leaves the canceller no rest.
+    pub fn new(sample_rate: u32, noise: bool) -> EchoCanceller {
         let stream = StreamConfig::new(sample_rate, 1);
-        let config = Config { echo_canceller: Some(Settings::default()), ..Config::default() };
+        let noise_suppression = noise.then(NoiseSuppression::default);
+        let config = Config { echo_canceller: Some(Settings::default()), noise_suppression, ..Config::default() };
         let processor = AudioProcessing::builder().config(config).capture_config(stream).render_config(stream).build();
         EchoCanceller {
             processor,
             frame: sample_rate as usize / 100,
             meter: Meter::default(),
             quiet: 0,
-            late: vec![0.0; (sample_rate / LAG) as usize],
+            late: vec![0.0; (LAG * sample_rate / 16_000) as usize],
             before: 0.0,
             near_end: false,
+            noise,
         }
     }
 
@@ -109,7 +113,7 @@ impl EchoCanceller {
         assert!([played.len(), recorded.len(), clean.len()] == [self.frame; 3], "frames are 10 ms long");
         let sounds = played.iter().any(|sample| sample.abs() > SOUND);
         self.quiet = if sounds { 0 } else { self.quiet.saturating_add(1) };
-        if self.quiet > REST {
+        if self.quiet > REST && !self.noise {
             self.pass(recorded, clean);
             self.meter.add(0.0, power(recorded), power(clean));
             return;

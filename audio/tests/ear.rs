@@ -25,9 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 fn open() -> (Ear, Playback) {
     let loudspeaker = choose(Backend::Pulse, Direction::Playback, &Choice::Default).expect("a loudspeaker");
     let microphone = choose(Backend::Pulse, Direction::Capture, &Choice::Default).expect("a microphone");
-    let (playback, reference) = Playback::open(&loudspeaker, VOICE).expect("it opens");
-    let capture = Capture::open(&microphone).expect("it opens");
-    (Ear::new(capture, Some(reference)).expect("rates in range"), playback)
+    let (playback, reference) = Playback::open(&loudspeaker, VOICE, 480).expect("it opens");
+    let capture = Capture::open(&microphone, 480).expect("it opens");
+    (Ear::new(capture, Some(reference), false).expect("rates in range"), playback)
 }
 
 /// The loudspeaker is heard by the microphone, so many milliseconds late and 6 dB weaker.
@@ -52,7 +52,7 @@ fn converse(ear: &mut Ear, playback: &mut Playback, speech: &[f32]) -> (Vec<f32>
         if rest.is_empty() {
             playback.finish();
         }
-        assert_eq!(ear.next(&mut frame, PATIENCE), Heard::Frame);
+        assert_eq!(ear.next(&mut frame, PATIENCE, PATIENCE), Heard::Frame);
         recorded.extend_from_slice(ear.recorded());
         clean.extend_from_slice(&frame);
     }
@@ -103,18 +103,19 @@ fn a_late_echo_is_cancelled_too() {
 fn without_a_loudspeaker_the_microphone_passes() {
     with_server("without_a_loudspeaker_the_microphone_passes", |server| {
         let microphone = choose(Backend::Pulse, Direction::Capture, &Choice::Default).expect("a microphone");
-        let mut ear = Ear::new(Capture::open(&microphone).expect("it opens"), None).expect("rates in range");
+        let mut ear =
+            Ear::new(Capture::open(&microphone, 480).expect("it opens"), None, false).expect("rates in range");
         let _speaker = server.speak(voice(7, 200.0, 48_000, 10 * 48_000));
         let mut frame = [0.0; FRAME];
         let mut clean = vec![];
         let begun = Instant::now();
         while db(rms(&clean)) < -30.0 {
-            assert_eq!(ear.next(&mut frame, PATIENCE), Heard::Frame);
+            assert_eq!(ear.next(&mut frame, PATIENCE, PATIENCE), Heard::Frame);
             clean.extend_from_slice(&frame);
             assert!(begun.elapsed() < 3 * PATIENCE, "nothing is heard");
         }
         server.kill();
-        let lost = within(PATIENCE, "the loss is told", || match ear.next(&mut frame, PATIENCE) {
+        let lost = within(PATIENCE, "the loss is told", || match ear.next(&mut frame, PATIENCE, PATIENCE) {
             Heard::Lost(trouble) => Some(trouble),
             _ => None,
         });

@@ -10,7 +10,7 @@ const SECOND: usize = RATE as usize;
 
 /// Runs everything through a canceller; the result is as long as the input.
 fn cancel(played: &[f32], recorded: &[f32]) -> (Vec<f32>, Report) {
-    let mut canceller = EchoCanceller::new(RATE);
+    let mut canceller = EchoCanceller::new(RATE, false);
     let frame = canceller.frame();
     let mut clean = vec![0.0; recorded.len()];
     for ((played, recorded), clean) in

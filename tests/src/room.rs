@@ -14,6 +14,7 @@ use eddy_models::folder::{Precision, Wanted};
 use eddyd::voice::{Audience, Change, Local, State, Told, TurnEnd, Voice};
 
 use crate::fixtures::{composed, fixture, runtime_folder};
+use crate::server::{Server, within};
 
 /// The rate of the room.
 pub const ROOM: u32 = 48_000;
@@ -102,6 +103,20 @@ impl Living {
     pub fn state(&self) -> State {
         self.voice().statuses().borrow().state
     }
+}
+
+/// The loudspeaker is heard by the microphone, so many milliseconds later and at this part of its level.
+pub fn echo(server: &Server, delay: u32, level: f32) {
+    let late = format!("latency_msec={delay}");
+    server.load(&["module-loopback", "source=vspk.monitor", "sink=vmic_sink", &late, "adjust_time=0"]);
+    within(Duration::from_secs(5), "the loopback is there", || {
+        let list = server.control(&["list", "short", "sink-inputs"]);
+        let index = list.split('\t').next().filter(|index| !index.is_empty())?.to_string();
+        // The server's volumes are cubic.
+        let volume = format!("{}", (65_536.0 * level.cbrt()) as u32);
+        server.control(&["set-sink-input-volume", &index, &volume]);
+        Some(())
+    });
 }
 
 /// What espeak-ng says, at the room's rate, peak 0.5.
