@@ -24,8 +24,9 @@ const NEAREST: f64 = 0.024;
 /// What is added at each new join, and the most that it comes to.
 const RETREAT: f64 = 0.002;
 const FARTHEST: f64 = 0.040;
-/// Late callbacks that are endured before the streams are joined farther apart.
-const ENDURED: u32 = 3;
+/// Late callbacks within about so many seconds that are endured before the streams are joined farther apart.
+const ENDURED: f64 = 3.0;
+const FORGIVEN: f64 = 10.0;
 /// Distances that work; outside, the streams are joined anew.
 const WORKABLE: std::ops::RangeInclusive<f64> = 0.020..=0.080;
 /// A change of the distance by this much, on the average of some frames, is not drift. A server that asks for its
@@ -41,11 +42,16 @@ const MOST_DRIFT: f64 = 2e-3;
 const SPAN: f64 = 1.0;
 /// Means that the drift is read from, at most and at least.
 const SPANS: usize = 60;
-const FEW: usize = 8;
-/// How many times its own uncertainty a correction must be, to be believed.
+const FEW: usize = 16;
+/// How many times its own uncertainty a correction must be, and how many times in each half of what was measured: a step
+/// looks like a slope to a line through all of it, and not to one through its halves.
 const SURE: f64 = 4.0;
-/// A correction that is smaller than this is none.
+const HALF_SURE: f64 = 2.0;
+/// The most that a slope may be uncertain by to be believed, and the least that it is corrected by.
+const SHARP: f64 = 1e-5;
 const LEAST: f64 = 1e-6;
+/// Time constant of what is kept, seconds: drift is slow, and a step is not.
+const SLOW: f64 = 3.0;
 
 /// Finds the drift: the slope of the distance over the last minute, as it would be without any correction.
 ///
@@ -84,20 +90,32 @@ impl Steering {
 
     /// Believes the slope, if it is certain enough.
     fn settle(&mut self) {
-        let count = self.means.len() as f64;
-        if self.means.len() < FEW {
+        let count = self.means.len();
+        if count < FEW {
             return;
         }
-        let mean = |of: fn(&(f64, f64)) -> f64| self.means.iter().map(of).sum::<f64>() / count;
-        let (time, distance) = (mean(|point| point.0), mean(|point| point.1));
-        let spread: f64 = self.means.iter().map(|point| (point.0 - time).powi(2)).sum();
-        let common: f64 = self.means.iter().map(|point| (point.0 - time) * (point.1 - distance)).sum();
-        let slope = common / spread;
-        let scatter: f64 = self.means.iter().map(|point| (point.1 - distance - slope * (point.0 - time)).powi(2)).sum();
-        let uncertainty = (scatter / (count - 2.0) / spread).sqrt();
-        if (slope - self.speed).abs() > (SURE * uncertainty).max(LEAST) {
+        let (slope, uncertainty) = self.slope(0..count);
+        let off = slope - self.speed;
+        let in_both_halves = [0..count / 2, count / 2..count].into_iter().all(|half| {
+            let (slope, uncertainty) = self.slope(half);
+            (slope - self.speed) * off.signum() > HALF_SURE * uncertainty
+        });
+        if in_both_halves && uncertainty < SHARP && off.abs() > (SURE * uncertainty).max(LEAST) {
             self.speed = slope.clamp(-MOST_DRIFT, MOST_DRIFT);
         }
+    }
+
+    /// The slope of a line through these means, and its standard error.
+    fn slope(&self, range: std::ops::Range<usize>) -> (f64, f64) {
+        let count = range.len() as f64;
+        let points = || self.means.range(range.clone());
+        let time = points().map(|point| point.0).sum::<f64>() / count;
+        let distance = points().map(|point| point.1).sum::<f64>() / count;
+        let spread: f64 = points().map(|point| (point.0 - time).powi(2)).sum();
+        let common: f64 = points().map(|point| (point.0 - time) * (point.1 - distance)).sum();
+        let slope = common / spread;
+        let scatter: f64 = points().map(|point| (point.1 - distance - slope * (point.0 - time)).powi(2)).sum();
+        (slope, (scatter / (count - 2.0) / spread).sqrt())
     }
 
     /// The distance is another by so much from now on, for a reason that is no drift.
@@ -106,7 +124,7 @@ impl Steering {
         (self.sum, self.count) = (0.0, 0);
     }
 
-    /// The streams were joined anew: the speed is as true as before, and nothing is known of the distance.
+    /// The streams are apart: the speed is as true as before, and nothing is known of the distance.
     fn restart(&mut self) {
         self.means.clear();
         (self.sum, self.count) = (0.0, 0);
@@ -127,8 +145,8 @@ pub struct Follower {
     kept: f64,
     /// The error of the last few frames, averaged.
     recent: f64,
-    /// Late callbacks since the last join.
-    late: u32,
+    /// Late callbacks of late.
+    late: f64,
     joined: bool,
     joins: u64,
     /// Input samples that were due when they were not there, to be passed over when they are.
@@ -167,7 +185,7 @@ impl Follower {
             lead: NEAREST,
             kept: NEAREST,
             recent: 0.0,
-            late: 0,
+            late: 0.0,
             joined: false,
             joins: 0,
             owed: 0,
@@ -194,6 +212,8 @@ impl Follower {
         frame.fill(0.0);
         let distance = distance - self.owed as f64 / f64::from(rate);
         if self.joined {
+            self.kept += (distance - self.kept) * self.step / SLOW;
+            self.late -= self.late * self.step / FORGIVEN;
             self.recent += (distance - self.kept - self.recent) / FRAMES;
             if self.recent.abs() > STEP {
                 self.kept += self.recent;
@@ -208,8 +228,10 @@ impl Follower {
         let mut distance = distance;
         if !self.joined {
             if !self.join(ring, rate, distance) {
+                self.steering.restart();
                 return;
             }
+            self.steering.shift(self.kept - distance);
             distance = self.kept;
         }
         let speed = 1.0 + self.steering.update(distance, self.step);
@@ -222,7 +244,7 @@ impl Follower {
         };
         if ring.occupied_len() < needed {
             // A late callback. To lose a frame hurts the canceller less than to shift all that follow.
-            self.late += u32::from(self.owed == 0);
+            self.late += f64::from(u8::from(self.owed == 0));
             self.owed += needed;
             self.starved += 1;
             return;
@@ -246,8 +268,7 @@ impl Follower {
         ring.skip(skip);
         self.kept = self.lead;
         self.recent = 0.0;
-        self.late = 0;
-        self.steering.restart();
+        self.late = 0.0;
         self.resampler.reset();
         self.joined = true;
         self.joins += 1;

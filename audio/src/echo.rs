@@ -217,7 +217,13 @@ impl Meter {
         values.get(values.len() / 2).copied()
     }
 
+    /// `None` without an echo to take out, too.
     fn erle(&self) -> Option<f32> {
+        let there = self.filled < ENOUGH || !self.is_absent();
+        self.ratio().filter(|_| there)
+    }
+
+    fn ratio(&self) -> Option<f32> {
         self.median(|second| 10.0 * (second.recorded.max(1e-12) / second.clean.max(1e-12)).log10())
     }
 
@@ -225,12 +231,16 @@ impl Meter {
         if self.filled < ENOUGH {
             return Verdict::Unproven;
         }
-        let recorded = self.median(|second| second.recorded / WINDOW as f32).unwrap_or(0.0);
-        let absent = recorded < AUDIBLE * AUDIBLE / 10.0 || self.noise.is_some_and(|noise| recorded < noise * PRESENT);
-        match self.erle() {
-            Some(erle) if erle >= HELPFUL || absent => Verdict::Helps,
+        match self.ratio() {
+            Some(erle) if erle >= HELPFUL || self.is_absent() => Verdict::Helps,
             _ => Verdict::DoesNotHelp,
         }
+    }
+
+    /// Whether the microphone does not hear the loudspeaker.
+    fn is_absent(&self) -> bool {
+        let recorded = self.median(|second| second.recorded / WINDOW as f32).unwrap_or(0.0);
+        recorded < AUDIBLE * AUDIBLE / 10.0 || self.noise.is_some_and(|noise| recorded < noise * PRESENT)
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use common::server::{Server, with_server, within};
@@ -42,9 +43,11 @@ fn join(server: &Server, milliseconds: u32) {
     });
 }
 
-/// Plays and listens at once; what was recorded and what was left.
-fn converse(ear: &mut Ear, playback: &mut Playback, speech: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let (mut recorded, mut clean) = (vec![], vec![]);
+/// Plays and listens at once; what was recorded, what was left, and the seconds in which the reference came too late: a
+/// machine that does not schedule the loudspeaker's callbacks takes the canceller's reference away.
+fn converse(ear: &mut Ear, playback: &mut Playback, speech: &[f32]) -> (Vec<f32>, Vec<f32>, BTreeSet<usize>) {
+    let (mut recorded, mut clean, mut disturbed) = (vec![], vec![], BTreeSet::new());
+    let mut faults = ear.reference_faults();
     let mut frame = [0.0; FRAME];
     let mut rest = speech;
     while !playback.done() || rest.len() == speech.len() {
@@ -55,24 +58,27 @@ fn converse(ear: &mut Ear, playback: &mut Playback, speech: &[f32]) -> (Vec<f32>
         assert_eq!(ear.next(&mut frame, PATIENCE, PATIENCE), Heard::Frame);
         recorded.extend_from_slice(ear.recorded());
         clean.extend_from_slice(&frame);
+        if std::mem::replace(&mut faults, ear.reference_faults()) != faults {
+            // And the next one, in which the canceller finds its way back.
+            disturbed.extend([clean.len() / SECOND, clean.len() / SECOND + 1]);
+        }
     }
-    (recorded, clean)
+    (recorded, clean, disturbed)
 }
 
 fn cancels(server: &Server, milliseconds: u32) {
     join(server, milliseconds);
     let (mut ear, mut playback) = open();
     let speech = voice(6, 120.0, VOICE, 10 * VOICE as usize);
-    let (recorded, clean) = converse(&mut ear, &mut playback, &speech);
-    // Second by second, from the third on: a server that is not scheduled in time drops samples now and then, and the
-    // canceller finds its way back.
-    let mut seconds: Vec<f32> = recorded
-        .chunks_exact(SECOND)
-        .zip(clean.chunks_exact(SECOND))
-        .skip(2)
-        .map(|(recorded, clean)| db(rms(recorded) / rms(clean)))
+    let (recorded, clean, disturbed) = converse(&mut ear, &mut playback, &speech);
+    // Second by second, from the third on: a server that is not scheduled in time drops samples now and then too.
+    let seconds = recorded.chunks_exact(SECOND).zip(clean.chunks_exact(SECOND)).enumerate();
+    let mut seconds: Vec<f32> = seconds
+        .filter(|(number, _)| *number >= 2 && !disturbed.contains(number))
+        .map(|(_, (recorded, clean))| db(rms(recorded) / rms(clean)))
         .collect();
-    println!("{seconds:.0?}");
+    println!("{seconds:.0?}, disturbed: {disturbed:?}");
+    assert!(seconds.len() >= 4, "the machine is too busy to tell");
     seconds.sort_by(f32::total_cmp);
     let erle = seconds[seconds.len() / 2];
     println!(

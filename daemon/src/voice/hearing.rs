@@ -13,6 +13,9 @@ use super::barge_in::{self, BargeIn, Threshold};
 use super::listener::{CHUNK, Judge, Listener};
 use super::turn::{Heard, Patience, TurnDetector, Why};
 
+/// A suspicion so soon after one that was dropped goes on where that one began, in samples.
+const SAME: u64 = RATE as u64 / 2;
+
 /// What is listened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attention {
@@ -74,6 +77,8 @@ pub struct Hearing {
     too_long: bool,
     /// Where in the listener's clock the next utterance begins.
     begin: u64,
+    /// When a suspicion was dropped last, in the same clock.
+    denied: Option<u64>,
     /// Whether the last chunk held speech.
     speech: bool,
 }
@@ -91,6 +96,7 @@ impl Hearing {
             pause: 0,
             too_long: false,
             begin: 0,
+            denied: None,
             speech: false,
         };
         hearing.configure(config);
@@ -140,6 +146,7 @@ impl Hearing {
     /// The next utterance begins now, without a lead-in.
     pub fn begin_here(&mut self) {
         self.begin = self.clock();
+        self.denied = None;
         self.rest();
     }
 
@@ -191,11 +198,17 @@ impl Hearing {
             Attention::Interruption => match self.barge_in.push(chunk) {
                 barge_in::Verdict::Same => None,
                 barge_in::Verdict::Suspected => {
-                    self.begin = self.ago(CHUNK);
+                    // "Stop", and only then the sentence: both are what the person said.
+                    if self.denied.is_none_or(|denied| self.clock() - denied > SAME) {
+                        self.begin = self.ago(CHUNK);
+                    }
                     Some(Noticed::Suspected)
                 }
                 barge_in::Verdict::Confirmed => Some(Noticed::Confirmed),
-                barge_in::Verdict::Denied => Some(Noticed::Denied),
+                barge_in::Verdict::Denied => {
+                    self.denied = Some(self.clock());
+                    Some(Noticed::Denied)
+                }
             },
         })
     }
