@@ -39,6 +39,8 @@ const LINGER: usize = 40;
 const REST: usize = 200;
 /// A sample that wakes it; the reference is here before its echo is.
 const SOUND: f32 = 1e-6;
+/// Frames after it woke in which it gives what it heard before it slept.
+const DROWSY: usize = 4;
 /// By how much the canceller's result is late, in samples of 16 kHz: 8 ms.
 const LAG: u32 = 128;
 /// Frames in a measured window: one second of sound.
@@ -61,6 +63,8 @@ pub struct EchoCanceller {
     meter: Meter,
     /// Frames since the loudspeaker sounded.
     quiet: usize,
+    /// Frames since it woke.
+    awake: usize,
     /// The end of the last recorded frame, which a resting canceller still owes.
     late: Vec<f32>,
     /// Power of the last recorded frame.
@@ -82,6 +86,7 @@ impl EchoCanceller {
             frame: sample_rate as usize / 100,
             meter: Meter::default(),
             quiet: 0,
+            awake: 0,
             late: vec![0.0; (LAG * sample_rate / 16_000) as usize],
             before: 0.0,
             near_end: false,
@@ -114,6 +119,7 @@ impl EchoCanceller {
         let sounds = played.iter().any(|sample| sample.abs() > SOUND);
         self.quiet = if sounds { 0 } else { self.quiet.saturating_add(1) };
         if self.quiet > REST && !self.noise {
+            self.awake = 0;
             self.pass(recorded, clean);
             self.meter.add(0.0, power(recorded), power(clean));
             return;
@@ -130,7 +136,8 @@ impl EchoCanceller {
             clean.copy_from_slice(recorded);
         }
         self.late = late;
-        if power(clean) > LOUDER * loudest.max(FAINT) {
+        self.awake = self.awake.saturating_add(1);
+        if self.awake <= DROWSY || power(clean) > LOUDER * loudest.max(FAINT) {
             // A filter that has lost its way adds an echo instead of taking one out.
             self.pass(recorded, clean);
         } else {

@@ -128,6 +128,21 @@ fn a_person_passes_unbroken_when_the_canceller_rests_and_wakes() {
 }
 
 #[test]
+fn where_nothing_is_heard_nothing_is_made_up() {
+    // A person, and then a reply into headphones, on a line that is silent to the last bit.
+    let mut played = voice(1, 120.0, RATE, 8 * SECOND);
+    played[..3 * SECOND].fill(0.0);
+    let mut recorded = voice(2, 210.0, RATE, 8 * SECOND);
+    recorded[2 * SECOND + SECOND / 2..].fill(0.0);
+    let (clean, report) = cancel(&played, &recorded);
+    let frames = clean[3 * SECOND..].chunks(160).map(rms);
+    let loudest = frames.fold(0.0f32, f32::max);
+    println!("{:.1} dB at most, {report:?}", db(loudest));
+    assert!(db(loudest) < -60.0, "{:.1} dB, {report:?}", db(loudest));
+    assert_eq!((report.erle_db, report.verdict), (None, Verdict::Helps));
+}
+
+#[test]
 fn headphones_are_no_reason_for_half_duplex() {
     let played = voice(1, 120.0, RATE, 8 * SECOND);
     let mut recorded = vec![0.0; played.len()];

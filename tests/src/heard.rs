@@ -8,8 +8,10 @@ use realfft::num_complex::Complex;
 
 use eddy_audio::wav::Clip;
 
-/// Both are compared at this rate, Hz: below the edges of the filters between them.
-pub const COMPARED: u32 = 16_000;
+/// Both are compared at this rate, Hz: the room's, because a third of a sample of 16 kHz is enough to lose a high voice.
+pub const COMPARED: u32 = 48_000;
+/// What is above half of this is left out, because the filters between them end there.
+const BAND: u32 = 16_000;
 /// Samples of a piece: a tenth of a second.
 pub const PIECE: usize = COMPARED as usize / 10;
 /// How like a piece has to be to what was heard of it.
@@ -17,7 +19,7 @@ const LIKE: f64 = 0.97;
 /// Softer pieces than this (RMS) cannot be told from others, nor heard.
 const SOFT: f64 = 1e-3;
 /// How far from its place a piece is looked for at first: what a resampler and a fade move.
-const NEAR: usize = 160;
+const NEAR: usize = COMPARED as usize / 100;
 /// The most that sound is looked for behind its place: a hold, or a server that was not scheduled.
 const FAR: usize = 4 * COMPARED as usize;
 
@@ -25,7 +27,7 @@ const FAR: usize = 4 * COMPARED as usize;
 #[must_use]
 pub fn to_compare(samples: &[f32], rate: u32) -> Vec<f32> {
     let clip = Clip { samples: samples.to_vec(), sample_rate: rate, source_channels: 1 };
-    clip.at_rate(COMPARED).unwrap().samples
+    clip.at_rate(BAND).and_then(|clip| clip.at_rate(COMPARED)).unwrap().samples
 }
 
 /// What was found of a reply.
@@ -189,7 +191,7 @@ mod tests {
     #[test]
     fn a_whole_reply_is_found_and_a_wrong_one_is_not() {
         let made = reply();
-        let heard = [vec![0.0; 12_345], made.clone(), vec![0.0; 4_000]].concat();
+        let heard = [vec![0.0; 12_345], made.clone(), vec![0.0; 12_000]].concat();
         let found = find(&made, &heard, 0);
         assert_eq!((found.begin, found.end), (12_345, 12_345 + made.len()));
         assert!(found.correlation > 0.9999 && found.lost.is_empty() && found.gaps.is_empty(), "{found:?}");
@@ -201,14 +203,14 @@ mod tests {
     #[test]
     fn a_hold_is_a_gap_and_what_was_left_out_is_lost() {
         let made = reply();
-        let at = 20_011;
-        let held = [&made[..at], &vec![0.0; 9_600], &made[at..]].concat();
+        let at = 60_011;
+        let held = [&made[..at], &vec![0.0; 28_800], &made[at..]].concat();
         let found = find(&made, &held, 0);
         assert!(found.lost.is_empty() && found.gaps.len() == 1, "{found:?}");
         let (place, gap) = found.gaps[0];
         assert!(place.abs_diff(at) < 8 && (gap - 0.6).abs() < 1e-3, "{found:?}");
-        // A thousand samples fewer: that piece was not heard, and the rest is found again.
-        let skipped = [&made[..at], &vec![0.0; 9_600], &made[at + 1_000..]].concat();
+        // Some milliseconds fewer: that piece was not heard, and the rest is found again.
+        let skipped = [&made[..at], &vec![0.0; 28_800], &made[at + 3_000..]].concat();
         let found = find(&made, &skipped, 0);
         assert_eq!(found.lost, [at / PIECE], "{found:?}");
     }

@@ -141,6 +141,9 @@ impl Play<'_> {
             }
             Some(other) => panic!("nothing known of \"{other}\""),
         }
+        if step.devices.is_some() {
+            self.server.reseat_listeners();
+        }
         if let Some(open) = step.microphone {
             let statuses = self.living.voice().statuses();
             within(Duration::from_secs(3), "the microphone is as it should be", || {
@@ -248,6 +251,10 @@ fn answers(play: &Play<'_>, scenario: &Scenario, ear: &Listener) {
             let made = to_compare(&answer[..end.played as usize], RATE);
             let found = find(&made, &heard, from);
             println!("{number}: {found:?}");
+            if found.correlation < 0.99 || found.lost.len() > 1 + found.pieces / 8 {
+                keep("made", &made);
+                keep("heard", &heard);
+            }
             assert!(found.correlation > 0.99, "{number}: {found:?}");
             // A machine that is busy with other things lets the virtual loudspeaker stop for some milliseconds.
             assert!(found.lost.len() <= 1 + found.pieces / 8, "{number}: {found:?} was not heard");
@@ -257,6 +264,15 @@ fn answers(play: &Play<'_>, scenario: &Scenario, ear: &Listener) {
             }
         }
     });
+}
+
+/// Leaves sound behind for whoever looks into a failure.
+fn keep(name: &str, samples: &[f32]) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/scenarios");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut sink = eddy_audio::wav::WavSink::create(folder.join(format!("{name}.wav")), COMPARED).unwrap();
+    sink.write(samples).unwrap();
+    sink.finish().unwrap();
 }
 
 /// Nothing of a reply that was cut is heard behind the sample that was counted as the last.

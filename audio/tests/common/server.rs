@@ -28,6 +28,9 @@ pub fn within<T>(limit: Duration, what: &str, mut found: impl FnMut() -> Option<
     }
 }
 
+/// What the streams of listeners are named, before their source.
+const LISTENS: &str = "listens to ";
+
 /// How often a test is tried: it runs in real time, sound server included, and a machine that is busy with something else
 /// makes one fail that would not otherwise.
 const TRIES: usize = 3;
@@ -140,6 +143,19 @@ impl Server {
         }
     }
 
+    /// Puts listeners back where they began: the server takes a new default for an order to move them there.
+    pub fn reseat_listeners(&self) {
+        let list = self.control(&["list", "source-outputs"]);
+        for stream in list.split("Source Output #").skip(1) {
+            let number = stream.lines().next().unwrap_or_default();
+            let name = stream.lines().find_map(|line| line.trim().strip_prefix("media.name = \""));
+            if let Some(source) = name.and_then(|name| name.strip_suffix('"')?.strip_prefix(LISTENS)) {
+                // Its source may have gone.
+                self.try_control(&["move-source-output", number, source]);
+            }
+        }
+    }
+
     /// Lets someone speak into the microphone; mono samples at 48 kHz.
     pub fn speak(&self, samples: Vec<f32>) -> Speaker {
         Speaker::start("vmic_sink", samples)
@@ -196,7 +212,7 @@ impl Listener {
     fn start(source: &str) -> Listener {
         let mut process = Command::new("parec")
             .args(["--raw", "--format=float32le", "--rate=48000", "--channels=2", "--latency-msec=20"])
-            .arg(format!("--device={source}"))
+            .args([format!("--device={source}"), format!("--stream-name={LISTENS}{source}")])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
