@@ -24,7 +24,7 @@ fn cancel(played: &[f32], recorded: &[f32]) -> (Vec<f32>, Report) {
 fn add_noise(samples: &mut [f32], level: f32, seed: u64) {
     let mut random = Random::new(seed);
     // Uniform noise in [-1, 1) has an RMS of 1/sqrt(3).
-    samples.iter_mut().for_each(|sample| *sample += level * 1.732 * random.next());
+    samples.iter_mut().for_each(|sample| *sample += level * 1.732 * random.draw());
 }
 
 #[test]

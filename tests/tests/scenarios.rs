@@ -125,6 +125,10 @@ impl Play<'_> {
                 self.server.start();
                 self.recorder = self.server.listen("vmic");
             }
+            // A new default would move the listener at the loudspeaker too, and lose what it hears meanwhile.
+            Some("another default microphone") => {
+                self.server.control(&["set-default-source", "vmic_sink.monitor"]);
+            }
             Some("unload microphone") => self.server.unload("source_name=vmic"),
             Some("load microphone") => {
                 self.server.load(&["module-remap-source", "master=vmic_sink.monitor", "source_name=vmic"]);

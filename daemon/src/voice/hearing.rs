@@ -167,6 +167,18 @@ impl Hearing {
         self.speech
     }
 
+    /// Waits for what the judge thinks of the pause that was noticed last: for sound that comes faster than it was spoken,
+    /// where [`Self::judged`] is told when it would have been known.
+    #[must_use]
+    pub fn wait_for_judge(&self, most: Duration) -> Option<f32> {
+        self.models.as_ref()?.judge.wait(self.pause, most)
+    }
+
+    /// Takes the probability that the turn has ended.
+    pub fn judged(&mut self, ended: f32) {
+        self.detector.judged(ended);
+    }
+
     /// Takes a frame; `said` is the turn so far, for the judge.
     ///
     /// # Errors

@@ -22,6 +22,8 @@ mod turn;
 pub use crate::jobs::{Audience, RATE, Told, TurnEnd};
 pub(crate) use devices::loudspeaker;
 pub use handle::{Parts, Voice};
+pub use hearing::{Attention, Frame, Hearing, Noticed};
 pub use local::Local;
 pub use state::State;
 pub use status::{Change, Observer, Status};
+pub use turn::Why;
