@@ -111,6 +111,27 @@ impl Living {
     pub fn state(&self) -> State {
         self.voice().statuses().borrow().state
     }
+
+    /// Everything that it did since `began`, for whoever looks into a failure.
+    pub fn account(&self, began: Instant) -> String {
+        let seconds = |at: &Instant| at.saturating_duration_since(began).as_secs_f64();
+        self.witness.read(|diary| {
+            let states = diary.states.iter().map(|(at, state, why)| format!("{:7.3} {state:?}: {why}", seconds(at)));
+            let now = self.voice().statuses().borrow().clone();
+            format!("{}\n{now:?}\nfailed: {:?}", states.collect::<Vec<_>>().join("\n"), diary.failed)
+        })
+    }
+
+    /// Waits for a state; fails with everything that it did instead.
+    #[track_caller]
+    pub fn wait(&self, state: State, seconds: f64) {
+        let begun = Instant::now();
+        while self.state() != state {
+            let account = || self.account(begun);
+            assert!(begun.elapsed().as_secs_f64() < seconds, "not {state:?} within {seconds} s\n{}", account());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
 }
 
 /// The loudspeaker is heard by the microphone, so many milliseconds later and at this part of its level.

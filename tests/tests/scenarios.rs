@@ -157,12 +157,7 @@ impl Play<'_> {
     }
 
     fn account(&self) -> String {
-        let seconds = |at: &Instant| at.saturating_duration_since(self.began).as_secs_f64();
-        self.living.witness.read(|diary| {
-            let states = diary.states.iter().map(|(at, state, why)| format!("{:7.3} {state:?}: {why}", seconds(at)));
-            let now = self.living.voice().statuses().borrow().clone();
-            format!("{}\n{now:?}\nfailed: {:?}", states.collect::<Vec<_>>().join("\n"), diary.failed)
-        })
+        self.living.account(self.began)
     }
 }
 

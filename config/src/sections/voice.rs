@@ -32,8 +32,9 @@ settings! {
             (Duration::ZERO, Duration::from_secs(2));
         /// Sound kept from before the first speech was noticed, so that no first syllable is lost.
         lead_in: Duration = Duration::from_millis(300), live, (Duration::ZERO, Duration::from_secs(2));
-        /// Silence after which a turn is over when it sounds finished.
-        endpoint_min_wait: Duration = Duration::from_millis(250), live,
+        /// Silence after which a turn is over when it sounds finished. Shorter answers sooner, and cuts off
+        /// whoever pauses in the middle of a sentence.
+        endpoint_min_wait: Duration = Duration::from_millis(500), live,
             (Duration::from_millis(50), Duration::from_secs(5));
         /// Silence after which a turn is over in any case.
         endpoint_max_wait: Duration = Duration::from_millis(1_200), live,

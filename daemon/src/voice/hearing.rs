@@ -13,6 +13,8 @@ use super::barge_in::{self, BargeIn, Threshold};
 use super::listener::{CHUNK, Judge, Listener};
 use super::turn::{Heard, Patience, TurnDetector, Why};
 
+/// Quiet after which the judge is asked and the answer is begun: long enough to be no stop inside a word.
+const NOTICE: Duration = Duration::from_millis(224);
 /// A suspicion so soon after one that was dropped goes on where that one began, in samples.
 const SAME: u64 = RATE as u64 / 2;
 
@@ -57,6 +59,8 @@ pub struct Frame<'a> {
     pub clean: &'a [f32; FRAME],
     /// What the loudspeaker was given.
     pub played: &'a [f32; FRAME],
+    /// By how much an echo leaves weaker than it comes, dB, once that is known.
+    pub erle: Option<f32>,
 }
 
 struct Models {
@@ -207,7 +211,7 @@ impl Hearing {
                 Heard::Same | Heard::Paused | Heard::Resumed | Heard::Ended(_) => None,
             },
             Attention::Turn => self.follow_turn(chunk.speech, said),
-            Attention::Interruption => match self.barge_in.push(chunk) {
+            Attention::Interruption => match self.barge_in.push(chunk, frame.erle) {
                 barge_in::Verdict::Same => None,
                 barge_in::Verdict::Suspected => {
                     // "Stop", and only then the sentence: both are what the person said.
@@ -267,6 +271,7 @@ fn patience(config: &Config) -> Patience {
         speech: voice.speech_threshold as f32,
         silence: voice.silence_threshold.min(voice.speech_threshold) as f32,
         shortest_speech: voice.min_speech,
+        notice: NOTICE.min(voice.endpoint_min_wait),
         shortest_wait: voice.endpoint_min_wait,
         longest_wait: voice.endpoint_max_wait.max(voice.endpoint_min_wait),
         longest_turn: voice.max_turn,

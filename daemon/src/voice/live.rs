@@ -362,7 +362,7 @@ impl Live {
             Heard::Nothing => return,
             Heard::Lost(trouble) => return self.streams.reopen_microphone(trouble),
         }
-        let (recorded, played) = (*ear.recorded(), *ear.played());
+        let (recorded, played, erle) = (*ear.recorded(), *ear.played(), ear.report().erle_db);
         self.board.meter(&recorded);
         if deaf {
             return;
@@ -378,7 +378,7 @@ impl Live {
             exchange.push(&clean);
             said = exchange.said();
         }
-        let frame = Frame { recorded: &recorded, clean: &clean, played: &played };
+        let frame = Frame { recorded: &recorded, clean: &clean, played: &played, erle };
         match self.hearing.push(frame, attention, said) {
             Ok(noticed) => self.notice(noticed),
             Err(error) => tracing::warn!(%error, "a piece of sound was not looked at"),

@@ -38,9 +38,9 @@ fn speaking(server: &Server, living: &Living) {
     if living.state() == State::Speaking {
         return;
     }
-    within(Duration::from_secs(30), "it is idle", || (living.state() == State::Idle).then_some(()));
+    living.wait(State::Idle, 30.0);
     let _person = server.speak(spoken(QUESTION));
-    within(Duration::from_secs(15), "it answers", || (living.state() == State::Speaking).then_some(()));
+    living.wait(State::Speaking, 15.0);
     std::thread::sleep(Duration::from_millis(500));
 }
 
@@ -51,7 +51,7 @@ fn is_open(living: &Living) -> Option<()> {
 fn microphone(server: &Server, living: &Living, recorder: &mut Listener) -> f64 {
     speaking(server, living);
     server.unload("source_name=vmic");
-    within(Duration::from_secs(3), "the loss is noticed", || (living.state() == State::Unavailable).then_some(()));
+    living.wait(State::Unavailable, 3.0);
     server.load(&["module-remap-source", "master=vmic_sink.monitor", "source_name=vmic"]);
     let begun = Instant::now();
     *recorder = server.listen("vmic");
@@ -75,7 +75,7 @@ fn loudspeaker(server: &Server, living: &Living, turn: usize) -> f64 {
 fn restart(server: &mut Server, living: &Living, recorder: &mut Listener) -> f64 {
     speaking(server, living);
     server.kill();
-    within(Duration::from_secs(3), "the loss is noticed", || (living.state() == State::Unavailable).then_some(()));
+    living.wait(State::Unavailable, 3.0);
     server.start();
     let begun = Instant::now();
     *recorder = server.listen("vmic");

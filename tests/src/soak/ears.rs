@@ -25,6 +25,8 @@ pub struct Ears {
     pending: Option<(f32, usize)>,
     /// How long the judge took, each time.
     pub judging: Vec<f64>,
+    /// What it said last.
+    pub judgement: Option<f32>,
 }
 
 impl Default for Ears {
@@ -34,7 +36,7 @@ impl Default for Ears {
         let runtime = RuntimeOptions { cache: Some(runtime_folder()), threads: Some(1), ..RuntimeOptions::default() };
         hearing.load(&runtime).unwrap();
         let canceller = EchoCanceller::new(RATE, false);
-        Self { canceller, hearing, said: Vec::new(), pending: None, judging: Vec::new() }
+        Self { canceller, hearing, said: Vec::new(), pending: None, judging: Vec::new(), judgement: None }
     }
 }
 
@@ -73,7 +75,9 @@ impl Ears {
                 frames => self.pending = Some((ended, frames - 1)),
             }
         }
-        let frame = Frame { recorded: recorded.try_into().unwrap(), clean: &clean, played: played.try_into().unwrap() };
+        let erle = self.canceller.report().erle_db;
+        let (recorded, played) = (recorded.try_into().unwrap(), played.try_into().unwrap());
+        let frame = Frame { recorded, clean: &clean, played, erle };
         let noticed = self.hearing.push(frame, attention, &self.said).unwrap();
         if noticed == Some(Noticed::Paused) {
             // The answer takes as long as it takes, also in this time.
@@ -81,6 +85,7 @@ impl Ears {
             let ended = self.hearing.wait_for_judge(Duration::from_secs(20)).expect("the judge answers");
             let took = begun.elapsed().as_secs_f64();
             self.judging.push(took);
+            self.judgement = Some(ended);
             self.pending = Some((ended, (took / STEP).ceil() as usize));
         }
         (noticed, self.canceller.report())

@@ -6,7 +6,7 @@ use eddyd::voice::State;
 
 use super::{Report, minutes, spread};
 use crate::room::{Living, spoken};
-use crate::server::{Server, belongings, within};
+use crate::server::{Server, belongings};
 
 const QUESTIONS: [&str; 5] = [
     "What is the tallest mountain in the world?",
@@ -41,10 +41,10 @@ pub fn conversation(length: f64, server: &mut Server) -> Report {
     let warm = minutes(length / 4.0);
     let mut points = Vec::new();
     while begun.elapsed() < minutes(length) {
-        within(Duration::from_secs(30), "it is idle", || (living.state() == State::Idle).then_some(()));
+        living.wait(State::Idle, 30.0);
         let person = server.speak(spoken(QUESTIONS[turns % QUESTIONS.len()]));
-        within(Duration::from_secs(20), "it answers", || (living.state() == State::Speaking).then_some(()));
-        within(Duration::from_secs(30), "it has answered", || (living.state() == State::Idle).then_some(()));
+        living.wait(State::Speaking, 20.0);
+        living.wait(State::Idle, 30.0);
         drop(person);
         turns += 1;
         if noted.elapsed() >= Duration::from_secs(30) {
@@ -89,7 +89,7 @@ pub fn idle(length: f64, server: &mut Server) -> Report {
     let mut report = Report::new("idle");
     let settings = ["voice.mode=\"open\""].map(String::from);
     let living = Living::start("talkative", &settings);
-    within(Duration::from_secs(10), "it is idle", || (living.state() == State::Idle).then_some(()));
+    living.wait(State::Idle, 10.0);
     // A room is never silent to the last bit.
     let mut hiss = vec![0.0; (length * 60.0 + 20.0) as usize * 48_000];
     super::ears::add_noise(&mut hiss, 3e-4, 1);

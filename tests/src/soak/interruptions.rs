@@ -16,15 +16,11 @@ const AUDIBLE: f32 = 1e-3;
 
 /// Asks, and waits until the answer sounds.
 fn ask(server: &Server, living: &Living) {
-    wait(living, State::Idle, 20.0);
+    living.wait(State::Idle, 20.0);
     let person = server.speak(spoken(QUESTION));
-    wait(living, State::Speaking, 15.0);
+    living.wait(State::Speaking, 15.0);
     // The person's voice is over by then; the stream goes with them.
     drop(person);
-}
-
-fn wait(living: &Living, state: State, seconds: f64) {
-    within(Duration::from_secs_f64(seconds), &format!("{state:?}"), || (living.state() == state).then_some(()));
 }
 
 /// So many interruptions.
@@ -42,11 +38,11 @@ pub fn barge_in(count: usize, server: &mut Server) -> Report {
         let (from, from_room) = (ear.count(), room.count());
         let ended = living.witness.read(|diary| diary.ended.len());
         let person = server.speak(spoken(INTERRUPTION));
-        within(Duration::from_secs(6), "the interruption", || (living.state() == State::Listening).then_some(()));
+        living.wait(State::Listening, 6.0);
         std::thread::sleep(Duration::from_millis(400));
         living.voice().interrupt().unwrap();
         drop(person);
-        wait(&living, State::Idle, 5.0);
+        living.wait(State::Idle, 5.0);
         within(Duration::from_secs(5), "the turn ends", || {
             living.witness.read(|diary| (diary.ended.len() > ended).then_some(()))
         });
@@ -115,7 +111,7 @@ pub fn false_alarms(count: usize, server: &mut Server) -> Report {
             made += 1;
             std::thread::sleep(Duration::from_millis(1_700));
         }
-        wait(&living, State::Idle, 60.0);
+        living.wait(State::Idle, 60.0);
         within(Duration::from_secs(5), "the turn ends", || {
             living.witness.read(|diary| (diary.ended.len() > ended).then_some(()))
         });

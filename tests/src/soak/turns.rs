@@ -36,16 +36,21 @@ const SCRIPTS: [(&str, &str); 25] = [
 ];
 
 /// Lengths of pauses, seconds.
-const PAUSES: [f64; 4] = [0.3, 0.45, 0.6, 0.8];
+const PAUSES: [f64; 5] = [0.2, 0.3, 0.4, 0.5, 0.7];
 
 /// So many turns.
 pub fn run(count: usize) -> Report {
     let mut report = Report::new("turns");
     let mut ears = Ears::default();
+    let mut judged = [Vec::new(), Vec::new()];
+    // Cut off, and all.
+    let mut by_pause = [(0, 0); PAUSES.len()];
     let (mut waits, mut cut, mut missed, mut taken_back) = (Vec::new(), 0, 0, 0);
     for number in 0..count {
         let (before, behind) = SCRIPTS[number % SCRIPTS.len()];
-        let pause = PAUSES[(number / SCRIPTS.len() + number) % PAUSES.len()];
+        let which = (number / SCRIPTS.len() + number) % PAUSES.len();
+        let pause = PAUSES[which];
+        by_pause[which].1 += 1;
         let level = 0.03 * 10f32.powf(((number % 3) as f32 - 1.0) * 6.0 / 20.0);
         let (mut sound, last) = turn(before, behind, pause, level);
         add_noise(&mut sound, 3e-4, number as u64);
@@ -53,7 +58,11 @@ pub fn run(count: usize) -> Report {
         let (mut attention, mut ended) = (Attention::Beginning, None);
         for (n, recorded) in sound.chunks_exact(FRAME).enumerate() {
             let now = (n + 1) as f64 * STEP;
-            match ears.hear(&[0.0; FRAME], recorded, attention).0 {
+            let noticed = ears.hear(&[0.0; FRAME], recorded, attention).0;
+            if let Some(judgement) = ears.judgement.take() {
+                judged[usize::from(now > last)].push(f64::from(judgement));
+            }
+            match noticed {
                 Some(Noticed::Began) if attention == Attention::Beginning => {
                     attention = Attention::Turn;
                     ears.turn_to(attention);
@@ -69,6 +78,7 @@ pub fn run(count: usize) -> Report {
         match ended {
             Some(at) if at < last => {
                 cut += 1;
+                by_pause[which].0 += 1;
                 report.line(&format!(
                     "cut off {:.2} s before its end, pause of {pause} s: {before} / {behind}",
                     last - at
@@ -79,9 +89,20 @@ pub fn run(count: usize) -> Report {
         }
     }
     report.line(&format!("the judge: {}", spread(&ears.judging)));
+    for (judged, where_) in judged.iter().zip(["inside a turn", "at its end"]) {
+        let at = |part| quantile(judged, part);
+        let parts = [at(0.05), at(0.25), at(0.5), at(0.75), at(0.95)];
+        report.line(&format!(
+            "its probability of an end, {where_}: {} times, 5, 25, 50, 75, 95 %: {parts:.2?}",
+            judged.len()
+        ));
+    }
     report.line(&format!("waits after the last word: {}; {taken_back} pauses were taken back", spread(&waits)));
+    for (pause, (cut, all)) in PAUSES.iter().zip(by_pause) {
+        report.line(&format!("pause of {pause} s: {cut} of {all} cut off"));
+    }
     let share = cut as f64 / count as f64;
-    let what = format!("at most 5 % of {count} turns with a pause of 0.3 to 0.8 s inside are cut off");
+    let what = format!("at most 5 % of {count} turns with a pause of 0.2 to 0.7 s inside are cut off");
     report.promise(&what, &format!("{cut} ({:.1} %), {missed} never ended", share * 1e2), share <= 0.05 && missed == 0);
     let median = quantile(&waits, 0.5);
     report.promise("median wait after the last word at most 600 ms", &format!("{:.0} ms", median * 1e3), median <= 0.6);
