@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::access::Access;
 use crate::bus::{
     Address, Buses, Core, Ended, ReloadOrder, announce, changes as changes_of_voice, connect, engine_options,
-    reconfigured, serve,
+    follow_login, reconfigured, serve,
 };
 use crate::engine::{Engine, EngineOptions, catalog};
 use crate::indexes::Shelf;
@@ -144,6 +144,7 @@ impl Life {
             error => anyhow::Error::new(error).context("the bus refuses the daemon's names"),
         })?;
         tokio::spawn(announce(Arc::clone(&core), changes));
+        tokio::spawn(follow_login(Arc::clone(&core), *address != Address::System));
         for name in preload {
             let begun = core.engine.load(&name.clone(), move |result| {
                 if let Err(error) = result {

@@ -11,6 +11,7 @@ mod conversation;
 mod core;
 mod daemon;
 mod index;
+mod login;
 mod model;
 mod models;
 mod mutes;
@@ -30,6 +31,7 @@ use zbus::{OwnedVariant, Variant};
 
 pub use self::core::{Core, engine_options};
 pub use daemon::ReloadOrder;
+pub use login::{follow as follow_login, system_bus};
 pub use peers::Peers;
 pub use serve::{Address, Buses, Ended, connect, reconfigured, serve};
 pub use voice::{announce, changes};

@@ -116,6 +116,9 @@ pub fn status(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcom
             number("callers"),
             mib(number("loaded_bytes")),
         ))?;
+        if let Some(echo) = echo(report) {
+            output.line(&format!("echo      {echo}"))?;
+        }
     }
     let models = models.iter().map(
         |model| json!({ "name": model.name, "state": model.state, "bytes": model.bytes, "limits": limits(model) }),
@@ -138,10 +141,24 @@ fn limits(model: &Listed) -> Option<String> {
     Some(line.trim().trim_matches('"').to_owned())
 }
 
+/// How well the loudspeaker is taken out of what the microphone hears, once that is known.
+fn echo(report: &HashMap<String, OwnedVariant>) -> Option<String> {
+    let number = |name: &str| report.get(name).and_then(|value| f64::try_from(value.clone()).ok());
+    let decibels = number("echo_return_loss_db")?;
+    let late = number("echo_delay").map(|delay| format!(", {:.0} ms late", delay * 1e3)).unwrap_or_default();
+    let stays = report.get("half_duplex").is_some_and(|value| bool::try_from(value.clone()).unwrap_or(false));
+    let what = if stays { "; that is too little, so Eddy does not listen while it speaks" } else { "" };
+    Some(format!("taken out by {decibels:.0} dB{late}{what}"))
+}
+
 fn numbers(report: HashMap<String, OwnedVariant>) -> Map<String, Value> {
-    let number = |value: OwnedVariant| u64::try_from(value).ok();
+    let number = |value: OwnedVariant| -> Option<Value> {
+        let whole = u64::try_from(value.clone()).map(Value::from);
+        let real = || f64::try_from(value.clone()).map(Value::from);
+        whole.or_else(|_| real()).or_else(|_| bool::try_from(value.clone()).map(Value::from)).ok()
+    };
     let mut fields: Vec<(String, Value)> =
-        report.into_iter().filter_map(|(name, value)| Some((name, number(value)?.into()))).collect();
+        report.into_iter().filter_map(|(name, value)| Some((name, number(value)?))).collect();
     fields.sort_by(|one, other| one.0.cmp(&other.0));
     fields.into_iter().collect()
 }

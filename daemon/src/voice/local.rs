@@ -7,7 +7,8 @@ use eddy_config::Config;
 use eddy_models::RuntimeOptions;
 use eddy_models::folder::Wanted;
 
-use super::handle::{Observer, Parts, Voice};
+use super::handle::{Parts, Voice};
+use super::status::Observer;
 use crate::engine::{Engine, EngineOptions, catalog};
 use crate::jobs::{Audience, Model, OnnxLoader};
 
