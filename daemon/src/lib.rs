@@ -4,6 +4,7 @@ pub mod access;
 pub mod bus;
 pub mod cli;
 pub mod engine;
+mod fetching;
 pub mod indexes;
 mod jobs;
 mod logs;

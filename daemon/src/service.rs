@@ -139,7 +139,7 @@ impl Life {
         let shelf = Shelf::open(self.paths.indexes());
         let core = Core::new(engine, access, peers, shelf, voice, [assistant, admin], config);
         let (order, mut orders) = mpsc::channel(1);
-        let gone = serve(&core, bus, order).await.map_err(|error| match error {
+        let gone = serve(&core, bus, order, &self.paths).await.map_err(|error| match error {
             zbus::Error::NameTaken => anyhow::anyhow!("another eddyd serves this bus already; end it first"),
             error => anyhow::Error::new(error).context("the bus refuses the daemon's names"),
         })?;

@@ -155,7 +155,8 @@ impl Catalogue {
             reason,
             remedy: "write it as store/src/catalogue.toml is written",
         };
-        let text: Text = toml::from_str(text).map_err(|error| malformed(error.to_string().trim().replace('\n', " ")))?;
+        let text: Text =
+            toml::from_str(text).map_err(|error| malformed(error.to_string().trim().replace('\n', " ")))?;
         self.licenses.extend(text.license);
         for entry in text.model {
             entry.source().map_err(|error| malformed(format!("{}: {error}", entry.name)))?;

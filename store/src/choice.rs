@@ -46,12 +46,11 @@ pub fn choose(listing: &Listing, wanted: Wanted) -> Result<Vec<&Remote>> {
         });
     }
     let order = wanted.order();
-    let chosen: Vec<&Remote> = graphs
-        .values()
-        .filter_map(|files| order.iter().find_map(|precision| files.get(precision)).copied())
-        .collect();
+    let chosen: Vec<&Remote> =
+        graphs.values().filter_map(|files| order.iter().find_map(|precision| files.get(precision)).copied()).collect();
     let taken = |file: &&Remote| {
-        chosen.iter().any(|graph| graph.path == file.path || is_weights_of(&graph.path, &file.path)) || beside(&file.path)
+        chosen.iter().any(|graph| graph.path == file.path || is_weights_of(&graph.path, &file.path))
+            || beside(&file.path)
     };
     let mut seen = BTreeSet::new();
     Ok(listing.files.iter().filter(taken).filter(|file| seen.insert(&file.path)).collect())

@@ -75,7 +75,9 @@ pub enum Error {
         what: String,
     },
     /// A repository holds no model that Eddy could use.
-    #[error("{repository}: {reason}; choose a repository with *.onnx graphs, such as those of `eddy models list --available`")]
+    #[error(
+        "{repository}: {reason}; choose a repository with *.onnx graphs, such as those of `eddy models list --available`"
+    )]
     NoModel {
         /// The repository.
         repository: String,
@@ -95,7 +97,9 @@ pub enum Error {
         remedy: &'static str,
     },
     /// A file's content is not the one that was announced.
-    #[error("{file}: damaged on the way: its hash is {found} and should be {expected}; it was thrown away, fetch it again")]
+    #[error(
+        "{file}: damaged on the way: its hash is {found} and should be {expected}; it was thrown away, fetch it again"
+    )]
     WrongHash {
         /// The file, as the hub names it.
         file: String,
@@ -126,13 +130,17 @@ pub enum Error {
         link: Option<String>,
     },
     /// The connection costs money by the byte.
-    #[error("this connection is metered and {bytes} bytes are to be fetched; give --metered to fetch them all the same")]
+    #[error(
+        "this connection is metered and {bytes} bytes are to be fetched; give --metered to fetch them all the same"
+    )]
     Metered {
         /// Bytes to fetch.
         bytes: u64,
     },
     /// The disk has no room.
-    #[error("{path}: {needed} bytes are needed and {free} are free; make room, or set models.directories to another disk")]
+    #[error(
+        "{path}: {needed} bytes are needed and {free} are free; make room, or set models.directories to another disk"
+    )]
     NoSpace {
         /// The folder.
         path: PathBuf,

@@ -37,7 +37,10 @@ impl Repository {
         let (id, revision) = given.split_once('@').unwrap_or((given, "main"));
         let word = |word: &str| {
             let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            (1..=96).contains(&word.len()) && word.chars().all(fits) && !word.starts_with(['.', '-']) && !word.contains("..")
+            (1..=96).contains(&word.len())
+                && word.chars().all(fits)
+                && !word.starts_with(['.', '-'])
+                && !word.contains("..")
         };
         let bad = |what, given: &str, expected| Err(Error::BadName { what, given: given.to_owned(), expected });
         match id.split_once('/') {
@@ -126,7 +129,8 @@ impl Settings {
         let path = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let base = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
         let base = base.trim().trim_end_matches('/').to_owned();
-        if !["http://", "https://"].iter().any(|scheme| base.strip_prefix(scheme).is_some_and(|host| !host.is_empty())) {
+        if !["http://", "https://"].iter().any(|scheme| base.strip_prefix(scheme).is_some_and(|host| !host.is_empty()))
+        {
             let expected = "an address that begins with https:// or http://, in HF_ENDPOINT";
             return Err(Error::BadName { what: "hub", given: base, expected });
         }
@@ -139,7 +143,8 @@ impl Settings {
         });
         let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
         let cache = path("HF_HUB_CACHE").or_else(|| Some(home?.join("hub"))).filter(|cache| cache.is_dir());
-        let offline = text("HF_HUB_OFFLINE").is_some_and(|word| !["0", "false", "no", "off"].contains(&word.to_lowercase().as_str()));
+        let offline = text("HF_HUB_OFFLINE")
+            .is_some_and(|word| !["0", "false", "no", "off"].contains(&word.to_lowercase().as_str()));
         Ok(Self { base, token, offline, cache, patience: Patience::default() })
     }
 }
@@ -191,7 +196,8 @@ impl Listing {
             }
             let lfs = file.get("lfs").and_then(|lfs| lfs.get("sha256")).and_then(Value::as_str);
             let blob = file.get("blobId").and_then(Value::as_str);
-            let size = file.get("lfs").and_then(|lfs| lfs.get("size")).or_else(|| file.get("size")).and_then(Value::as_u64);
+            let size =
+                file.get("lfs").and_then(|lfs| lfs.get("size")).or_else(|| file.get("size")).and_then(Value::as_u64);
             let hash = lfs.or(blob).and_then(Hash::of_etag).filter(|_| size.is_some());
             files.push(Remote { path: path.to_owned(), size: size.unwrap_or_default(), hash });
         }
@@ -328,7 +334,11 @@ impl Retry {
         self.failures += 1;
         if self.failures >= self.patience.tries {
             let remedy = "check the connection (HTTPS_PROXY, HF_ENDPOINT) and pull again; what has come is kept";
-            return Err(Error::Hub { url: url.to_owned(), reason: format!("{reason}, {} times", self.failures), remedy });
+            return Err(Error::Hub {
+                url: url.to_owned(),
+                reason: format!("{reason}, {} times", self.failures),
+                remedy,
+            });
         }
         let doubled = self.patience.pause.saturating_mul(1 << (self.failures - 1).min(16));
         Ok(asked.unwrap_or(doubled).min(self.patience.longest_pause))
@@ -355,9 +365,7 @@ mod tests {
         std::fs::create_dir_all(folder.join("hub")).expect("made");
         std::fs::write(folder.join("token"), "hf_secret\n").expect("written");
         let read = |pairs: &[(&str, &str)]| {
-            Settings::from_environment(|name| {
-                pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
-            })
+            Settings::from_environment(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
         };
         let home = folder.to_str().expect("text");
         let settings = read(&[("HF_HOME", home), ("HF_ENDPOINT", "http://localhost:1/"), ("HF_HUB_OFFLINE", "1")]);

@@ -27,9 +27,11 @@ impl Store {
     /// [`Error::Escapes`], [`Error::Malformed`], [`Error::NoSpace`], [`Error::InTheWay`], and those of a folder that
     /// holds no usable model. The store is then as it was.
     pub fn import(&self, source: &Path, name: Option<&str>) -> Result<Model> {
-        let source = source.canonicalize().map_err(Error::io(source, "give a model folder, or a .tar or .tar.gz of one"))?;
+        let source =
+            source.canonicalize().map_err(Error::io(source, "give a model folder, or a .tar or .tar.gz of one"))?;
         let called = source.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let called = [".tar.gz", ".tgz", ".tar"].iter().find_map(|ending| called.strip_suffix(ending)).unwrap_or(&called);
+        let called =
+            [".tar.gz", ".tgz", ".tar"].iter().find_map(|ending| called.strip_suffix(ending)).unwrap_or(&called);
         let name = name.unwrap_or(called).to_owned();
         check_name(&name)?;
         let root = self.root();
@@ -88,7 +90,8 @@ fn copy_folder(source: &Path, staging: &Path) -> Result<()> {
         if let Some(parent) = to.parent() {
             std::fs::create_dir_all(parent).map_err(Error::io(parent, CHECK_FOLDER))?;
         }
-        std::fs::copy(&from, &to).map_err(Error::io(from, "make room on the disk, and check that the file may be read"))?;
+        std::fs::copy(&from, &to)
+            .map_err(Error::io(from, "make room on the disk, and check that the file may be read"))?;
     }
     Ok(())
 }
@@ -149,7 +152,8 @@ fn unpack(archive: &Path, staging: &Path) -> Result<()> {
             std::fs::create_dir_all(parent).map_err(Error::io(parent, CHECK_FOLDER))?;
         }
         let mut out = File::create(&place).map_err(Error::io(&place, CHECK_FOLDER))?;
-        std::io::copy(&mut entry, &mut out).map_err(Error::io(&place, "make room on the disk, and check the archive"))?;
+        std::io::copy(&mut entry, &mut out)
+            .map_err(Error::io(&place, "make room on the disk, and check the archive"))?;
         seen += 1;
     }
     if seen == 0 {

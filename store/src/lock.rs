@@ -14,7 +14,7 @@ const RETRY: Duration = Duration::from_millis(50);
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -24,12 +24,19 @@ impl Lock {
         let file = File::options().create(true).truncate(false).write(true).open(path).map_err(io)?;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) => return Ok(Self { file }),
                 Err(rustix::io::Errno::WOULDBLOCK) => waiting()?,
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(Error::io(path, CHECK_FOLDER)(error.into())),
             }
             std::thread::sleep(RETRY);
         }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would do, unless a child has inherited it.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }

@@ -1,9 +1,9 @@
 //! A whole pull: what is needed, whether it may be fetched, fetching it beside the store, and moving it in.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use eddy_models::folder::{GraphFile, Precision, Wanted, external_files};
@@ -13,6 +13,7 @@ use crate::digest::{Hashes, of_file};
 use crate::error::{CHECK_FOLDER, Error, Result};
 use crate::fetch::{Tally, fetch, part_of};
 use crate::hub::{Hub, Listing, Remote, Repository};
+use crate::lock::Lock;
 use crate::manifest::{Manifest, Piece};
 use crate::space;
 use crate::store::{Model, Store, check_name};
@@ -21,6 +22,8 @@ use crate::store::{Model, Store, check_name};
 const WORKERS: usize = 4;
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);
+/// How long workers may take to notice that it has ended.
+const FAREWELL: Duration = Duration::from_millis(300);
 /// Licences that ask nothing of somebody who runs a model.
 const FREE: [&str; 9] =
     ["apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "cc0-1.0", "unlicense", "zlib"];
@@ -136,27 +139,27 @@ impl<'a> Pull<'a> {
         }
         let staging = self.store.versions(&self.name).staging(listing.commit.get(..12).unwrap_or(&listing.commit));
         std::fs::create_dir_all(&staging).map_err(Error::io(&staging, CHECK_FOLDER))?;
-        let tally = Tally::default();
+        let job = Arc::new(Job { hub: self.hub.clone(), listing, staging, tally: Tally::default(), _lock: lock });
+        let (listing, staging, tally) = (&job.listing, job.staging.as_path(), &job.tally);
         let mut hashes = BTreeMap::new();
         let mut batch = chosen.clone();
-        self.borrow(&batch, &staging)?;
+        self.borrow(&batch, staging)?;
         let mut permitted = false;
         while !batch.is_empty() {
-            let missing = missing(&batch, &staging);
+            let missing = missing(&batch, staging);
             space::check(root, missing)?;
             if missing > 0 && !self.hub.settings().offline && !std::mem::replace(&mut permitted, true) {
                 watcher.may_fetch(missing)?;
             }
             let total = chosen.iter().map(|file| file.size).sum();
-            hashes.extend(self.fetch_all(&listing, &batch, &staging, &tally, total, watcher)?);
-            batch = referenced(&listing, &chosen, &staging)?;
+            hashes.extend(fetch_all(&job, &batch, total, watcher)?);
+            batch = referenced(listing, &chosen, staging)?;
             chosen.extend(batch.iter().cloned());
         }
-        let version = self.move_in(&listing, &chosen, &hashes, &staging)?;
+        let version = self.move_in(listing, &chosen, &hashes, staging)?;
         if let Some(cache) = self.hub.cache().filter(|_| !self.hub.settings().offline) {
-            cache.note(&listing);
+            cache.note(listing);
         }
-        drop(lock);
         let fetched = tally.fetched.load(Ordering::Relaxed);
         tracing::info!(model = self.name, version, fetched, "model in place");
         Ok(Pulled { model: self.store.model(&self.name)?, fetched, was_here: false })
@@ -238,66 +241,6 @@ impl<'a> Pull<'a> {
         Ok(())
     }
 
-    fn fetch_all(
-        &self,
-        listing: &Listing,
-        files: &[Remote],
-        staging: &Path,
-        tally: &Tally,
-        total: u64,
-        watcher: &mut dyn Watcher,
-    ) -> Result<BTreeMap<String, Hashes>> {
-        for file in files {
-            prepare(staging, &file.path)?;
-        }
-        // The largest first: the last to be fetched alone is then a small one.
-        let mut order: Vec<&Remote> = files.iter().collect();
-        order.sort_by_key(|file| std::cmp::Reverse(file.size));
-        let queue = Mutex::new(VecDeque::from(order));
-        let (send, done) = mpsc::channel();
-        std::thread::scope(|scope| {
-            for _ in 0..WORKERS.min(files.len()) {
-                let (send, queue) = (send.clone(), &queue);
-                scope.spawn(move || {
-                    while !tally.stop.load(Ordering::Relaxed) {
-                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                        let Some(file) = next else { return };
-                        let fetched = fetch(self.hub, listing, file, &staging.join(&file.path), tally);
-                        // Who does not listen any more has an error already.
-                        let _ = send.send((file.path.clone(), fetched));
-                    }
-                });
-            }
-            drop(send);
-            let mut meter = Meter::new();
-            let mut hashes = BTreeMap::new();
-            let mut failed = None;
-            loop {
-                match done.recv_timeout(TICK) {
-                    Ok((path, Ok(found))) => {
-                        hashes.insert(path, found);
-                    }
-                    Ok((_, Err(error))) => {
-                        tally.stop.store(true, Ordering::Relaxed);
-                        // The first error is the cause; what it ends is told as cancelled.
-                        failed.get_or_insert(error);
-                    }
-                    Err(mpsc::RecvTimeoutError::Timeout) => {}
-                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                }
-                if watcher.cancelled() {
-                    tally.stop.store(true, Ordering::Relaxed);
-                }
-                watcher.progress(meter.read(tally, total));
-            }
-            match failed {
-                Some(error) => Err(error),
-                None if hashes.len() < files.len() => Err(Error::Cancelled),
-                None => Ok(hashes),
-            }
-        })
-    }
-
     /// Looks at the graphs once more, writes the list of files, and makes the folder a version.
     fn move_in(
         &self,
@@ -351,6 +294,79 @@ impl<'a> Pull<'a> {
     }
 }
 
+/// What the workers of a pull share. They hold the lock too: one that is stuck in a read when the pull has ended must not
+/// meet another process at the same file.
+#[derive(Debug)]
+struct Job {
+    hub: Hub,
+    listing: Listing,
+    staging: PathBuf,
+    tally: Tally,
+    _lock: Lock,
+}
+
+/// Fetches files side by side. When it ends early, workers that wait for the network are not waited for.
+fn fetch_all(
+    job: &Arc<Job>,
+    files: &[Remote],
+    total: u64,
+    watcher: &mut dyn Watcher,
+) -> Result<BTreeMap<String, Hashes>> {
+    for file in files {
+        prepare(&job.staging, &file.path)?;
+    }
+    // The largest first: the last to be fetched alone is then a small one.
+    let mut order = files.to_vec();
+    order.sort_by_key(|file| std::cmp::Reverse(file.size));
+    let queue = Arc::new(Mutex::new(VecDeque::from(order)));
+    let (send, done) = mpsc::channel();
+    for _ in 0..WORKERS.min(files.len()) {
+        let (send, queue, shared) = (send.clone(), Arc::clone(&queue), Arc::clone(job));
+        let work = move || {
+            while !shared.tally.stop.load(Ordering::Relaxed) {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let Some(file) = next else { return };
+                let fetched =
+                    fetch(&shared.hub, &shared.listing, &file, &shared.staging.join(&file.path), &shared.tally);
+                // Who does not listen any more has an error already.
+                let _ = send.send((file.path, fetched));
+            }
+        };
+        let spawned = std::thread::Builder::new().name("fetch".into()).spawn(work);
+        spawned.map_err(Error::io(&job.staging, "the system has no room for threads; try again later"))?;
+    }
+    drop(send);
+    let mut meter = Meter::new();
+    let mut hashes = BTreeMap::new();
+    let (mut failed, mut stopped) = (None, None);
+    loop {
+        match done.recv_timeout(TICK) {
+            Ok((path, Ok(found))) => {
+                hashes.insert(path, found);
+            }
+            Ok((_, Err(error))) => {
+                // The first error is the cause; what it ends is told as cancelled.
+                failed.get_or_insert(error);
+                job.tally.stop.store(true, Ordering::Relaxed);
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+        if watcher.cancelled() {
+            job.tally.stop.store(true, Ordering::Relaxed);
+        }
+        if job.tally.stop.load(Ordering::Relaxed) && stopped.get_or_insert_with(Instant::now).elapsed() > FAREWELL {
+            break;
+        }
+        watcher.progress(meter.read(&job.tally, total));
+    }
+    match failed {
+        Some(error) => Err(error),
+        None if hashes.len() < files.len() => Err(Error::Cancelled),
+        None => Ok(hashes),
+    }
+}
+
 /// A pause before the hub is asked again.
 fn pause(watcher: &mut dyn Watcher, time: Duration) -> Result<()> {
     let begun = Instant::now();
@@ -364,7 +380,7 @@ fn pause(watcher: &mut dyn Watcher, time: Duration) -> Result<()> {
 }
 
 /// The place of a file below `staging`, with its folder made.
-fn prepare(staging: &Path, path: &str) -> Result<std::path::PathBuf> {
+fn prepare(staging: &Path, path: &str) -> Result<PathBuf> {
     inside(path, "the listing")?;
     let place = staging.join(path);
     if let Some(parent) = place.parent() {

@@ -6,14 +6,17 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{CHECK_FOLDER, Error, Result};
+use crate::lock::Lock;
 
 /// What is to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
+    /// The folder of models that it goes to.
+    pub root: PathBuf,
     /// A name in the catalogue, or `OWNER/NAME[@REVISION]`.
     pub model: String,
     /// In which precision.
@@ -70,6 +73,26 @@ impl Queue {
     #[must_use]
     pub fn new(state: &Path) -> Self {
         Self { orders: state.join("fetch"), reports: state.join("fetched") }
+    }
+
+    /// Holds the place of the one process that works off orders; waits while another has it.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and what `waiting` ends the wait with.
+    pub fn serve(&self, waiting: impl FnMut() -> Result<()>) -> Result<Lock> {
+        Lock::take(&self.door()?, waiting)
+    }
+
+    /// Whether a process works off orders now.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        // Somebody else has it exactly when the wait for it would begin.
+        self.door().and_then(|door| Lock::take(&door, || Err(Error::Cancelled))).is_err()
+    }
+
+    fn door(&self) -> Result<PathBuf> {
+        std::fs::create_dir_all(&self.reports).map_err(Error::io(&self.reports, CHECK_FOLDER))?;
+        Ok(self.reports.join("lock"))
     }
 
     /// Places an order; `id` is new and made of letters, digits and underscores.
@@ -165,11 +188,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary folder");
         let queue = Queue::new(folder.path());
         let order = |model: &str| Order {
+            root: "/models".into(),
             model: model.into(),
             precision: "auto".into(),
             accept_license: false,
             metered: false,
         };
+        assert!(!queue.is_served());
+        let serving = queue.serve(|| Ok(())).expect("nobody else");
+        assert!(queue.is_served());
+        drop(serving);
         queue.place("one", &order("a/b")).expect("placed");
         queue.place("two", &order("c/d")).expect("placed");
         std::fs::write(folder.path().join("fetch/odd.json"), "{").expect("written");

@@ -220,7 +220,9 @@ impl Store {
         let path = home.join("licenses.json");
         let text = serde_json::to_vec_pretty(&accepted).unwrap_or_default();
         let aside = home.join("licenses.new");
-        std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, &path)).map_err(Error::io(path, CHECK_FOLDER))
+        std::fs::write(&aside, text)
+            .and_then(|()| std::fs::rename(&aside, &path))
+            .map_err(Error::io(path, CHECK_FOLDER))
     }
 
     fn licenses(&self) -> BTreeSet<String> {

@@ -9,6 +9,7 @@ pub mod bus;
 pub mod compare;
 pub mod eddy;
 pub mod fixtures;
+pub mod hub;
 pub mod load;
 pub mod npy;
 pub mod room;

@@ -10,6 +10,7 @@ mod assistant;
 mod conversation;
 mod core;
 mod daemon;
+mod fetch;
 mod index;
 mod model;
 mod models;
@@ -28,7 +29,7 @@ use std::collections::HashMap;
 
 use zbus::{OwnedVariant, Variant};
 
-pub use self::core::{Core, engine_options};
+pub use self::core::{Core, engine_options, half_of_memory};
 pub use daemon::ReloadOrder;
 pub use peers::Peers;
 pub use serve::{Address, Buses, Ended, connect, reconfigured, serve};

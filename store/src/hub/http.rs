@@ -142,7 +142,9 @@ impl Hub {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
                 unexpected(address, format!("{error}"))
             }
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => unexpected(address, format!("no safe connection ({error})")),
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
+                unexpected(address, format!("no safe connection ({error})"))
+            }
             error => passing(format!("no answer ({error})")),
         })
     }
@@ -191,7 +193,9 @@ fn body(address: &str, from: u64, hash: Option<Hash>, response: Response<ureq::B
     let partial = response.status().as_u16() == 206;
     let (begin, total) = match (partial, text(headers, "content-range").map(range)) {
         (true, Some(Some((begin, total)))) => (begin, total),
-        (true, _) => return Err(unexpected(address, "a part of a file without a Content-Range that says which".into())),
+        (true, _) => {
+            return Err(unexpected(address, "a part of a file without a Content-Range that says which".into()));
+        }
         (false, _) => (0, text(headers, "content-length").and_then(|length| length.parse().ok())),
     };
     if partial && begin != from {
