@@ -9,6 +9,7 @@ pub mod indexes;
 mod jobs;
 mod logs;
 mod metrics;
+mod remote;
 pub mod service;
 pub mod speech;
 mod text;

@@ -259,7 +259,9 @@ fn scan(config: &Config, paths: &Paths) -> Vec<crate::engine::Folder> {
         // Both crates name precisions in the same words.
         named => named.as_str().parse().unwrap_or(Wanted::Auto),
     };
-    catalog::scan(&paths.models(&config.models), wanted)
+    let mut folders = catalog::scan(&paths.models(&config.models), wanted);
+    catalog::allow_remote(&mut folders, config.models.remote);
+    folders
 }
 
 /// All physical cores but one, so that audio is never late because a model is busy; `None` leaves few cores to ONNX

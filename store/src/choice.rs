@@ -131,7 +131,7 @@ mod tests {
             "tokenizer.json",
         ];
         let always = ["LICENSE", "README.md", "config.json", "onnx/audio_embedding.bin", "onnx/audio_embedding.json"];
-        let with = |graphs: &[&str]| {
+        let with = |graphs: &[&'static str]| {
             let mut all: Vec<&str> = always.iter().chain(graphs).copied().chain(["tokenizer.json"]).collect();
             all.sort_unstable();
             all

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use cache::Cache;
-pub use http::{Body, Trouble};
+pub use http::{Body, Trouble, http_agent};
 
 use crate::choice::inside;
 use crate::digest::Hash;
@@ -227,7 +227,8 @@ impl Hub {
     /// A hub by its settings. Proxies are taken from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { agent: http::agent(&settings), settings }
+        let Patience { answer, stall, .. } = settings.patience;
+        Self { agent: http_agent(answer, answer, stall), settings }
     }
 
     /// The settings.
@@ -371,9 +372,9 @@ mod tests {
         let settings = read(&[("HF_HOME", home), ("HF_ENDPOINT", "http://localhost:1/"), ("HF_HUB_OFFLINE", "1")]);
         let settings = settings.expect("right");
         assert_eq!((settings.base.as_str(), settings.token.as_deref()), ("http://localhost:1", Some("hf_secret")));
-        assert_eq!((settings.offline, settings.cache), (true, Some(folder.join("hub"))));
+        assert_eq!((settings.offline, settings.cache.clone()), (true, Some(folder.join("hub"))));
         let plain = read(&[("HF_HUB_OFFLINE", "0"), ("HF_TOKEN", " t ")]).expect("right");
-        assert_eq!((plain.offline, plain.token.as_deref(), plain.cache), (false, Some("t"), None));
+        assert_eq!((plain.offline, plain.token.as_deref(), &plain.cache), (false, Some("t"), &None));
         assert!(!format!("{plain:?}").contains("\"t\""));
         assert!(matches!(read(&[("HF_ENDPOINT", "huggingface.co")]), Err(Error::BadName { .. })));
         std::fs::remove_dir_all(folder).expect("removed");

@@ -22,7 +22,7 @@ mod versions;
 pub use catalogue::{Catalogue, Entry, Status};
 pub use digest::{Hash, Hasher};
 pub use error::{Error, Result};
-pub use hub::{Hub, Listing, Patience, Remote, Repository, Settings};
+pub use hub::{Hub, Listing, Patience, Remote, Repository, Settings, http_agent};
 pub use lock::Lock;
 pub use manifest::{Manifest, Piece};
 pub use pull::{Asked, License, Progress, Pull, Pulled, Watcher};

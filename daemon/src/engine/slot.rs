@@ -13,6 +13,7 @@ use super::handle::Permit;
 use super::job::{Brake, Job, Loaded, Urgency};
 use super::queue::Place;
 use super::status::ModelStatus;
+use crate::remote::Description;
 
 /// What a model can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +69,8 @@ pub struct Folder {
     pub license: String,
     /// Bytes of its weights in that precision.
     pub bytes: u64,
+    /// The engine that serves it, if that is another one.
+    pub remote: Option<Description>,
     /// Why it cannot be loaded.
     pub problem: Option<String>,
 }

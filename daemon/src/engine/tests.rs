@@ -127,6 +127,7 @@ fn folder(name: &str, bytes: u64) -> Folder {
         precision: "fp32".into(),
         license: String::new(),
         bytes,
+        remote: None,
         problem: None,
     }
 }

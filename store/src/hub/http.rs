@@ -10,7 +10,7 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Response};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
-use super::{Hub, Settings};
+use super::Hub;
 use crate::digest::Hash;
 use crate::error::Error;
 
@@ -79,23 +79,26 @@ fn passing(reason: String) -> Trouble {
     Trouble::Passing { reason, after: None }
 }
 
-pub(super) fn agent(settings: &Settings) -> ureq::Agent {
+/// A client that trusts what the system trusts, goes through the proxies of the environment, takes every status as an
+/// answer and follows no redirect. `connect` is for a connection, `answer` until the head of an answer, `stall` until its
+/// next bytes.
+#[must_use]
+pub fn http_agent(connect: Duration, answer: Duration, stall: Duration) -> ureq::Agent {
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
         .root_certs(RootCerts::PlatformVerifier)
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .build();
-    let patience = settings.patience;
     ureq::Agent::config_builder()
         .tls_config(tls)
         .user_agent(concat!("eddy/", env!("CARGO_PKG_VERSION")))
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
-        .timeout_resolve(Some(patience.answer))
-        .timeout_connect(Some(patience.answer))
-        .timeout_recv_response(Some(patience.answer))
-        .timeout_per_read(Some(patience.stall))
+        .timeout_resolve(Some(connect))
+        .timeout_connect(Some(connect))
+        .timeout_recv_response(Some(answer))
+        .timeout_per_read(Some(stall))
         .build()
         .new_agent()
 }
