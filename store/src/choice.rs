@@ -34,9 +34,12 @@ pub fn inside(path: &str, source_name: &str) -> Result<()> {
 /// [`Error::NoModel`] when no known graph is there.
 pub fn choose(listing: &Listing, wanted: Wanted) -> Result<Vec<&Remote>> {
     let mut graphs: BTreeMap<Role, BTreeMap<Precision, &Remote>> = BTreeMap::new();
-    for file in &listing.files {
+    // In the order in which a folder is read: of two graphs for one thing the later counts, and onnx/ comes after the root.
+    let mut order: Vec<&Remote> = listing.files.iter().collect();
+    order.sort_by_key(|file| (file.path.contains('/'), &file.path));
+    for file in order {
         if let Some((role, precision)) = graph(&file.path) {
-            graphs.entry(role).or_default().entry(precision).or_insert(file);
+            graphs.entry(role).or_default().insert(precision, file);
         }
     }
     if !graphs.contains_key(&Role::Decoder) {

@@ -337,7 +337,7 @@ async fn the_daemon_has_a_model_fetched_and_tells_how_it_goes() {
     // Its object is there when the request has ended.
     let model = ModelProxy::builder(&client).path(heard.outcome.model.unwrap()).build().await.unwrap();
     assert_eq!(model.name().await.unwrap(), "model");
-    assert_eq!(model.license().await.unwrap(), "");
+    assert_eq!(model.license().await.unwrap(), "mit");
     // Nothing is left for a path unit to see.
     assert_eq!(std::fs::read_dir(daemon.folder.path().join("state/eddy/fetch")).unwrap().count(), 0);
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use eddy_models::folder::{ModelFolder, Role, Wanted};
+use eddy_store::Manifest;
 
 use super::slot::{Folder, Task};
 use crate::remote::{self, Description};
@@ -50,7 +51,7 @@ fn look(name: String, path: PathBuf, wanted: Wanted) -> Folder {
         name,
         family: String::new(),
         precision: String::new(),
-        license: license(&path),
+        license: license(&path).or_else(|| Manifest::read(&path).ok()??.license).unwrap_or_default(),
         path,
         task: None,
         bytes: 0,
@@ -124,19 +125,16 @@ fn model_type(path: &Path) -> Option<String> {
 }
 
 /// The licence that the front matter of `README.md` states: its own name where `license` is only `other`.
-fn license(path: &Path) -> String {
-    let Ok(text) = std::fs::read_to_string(path.join("README.md")) else { return String::new() };
-    let Some(matter) = text.strip_prefix("---").and_then(|rest| rest.split("\n---").next()) else {
-        return String::new();
-    };
+fn license(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path.join("README.md")).ok()?;
+    let matter = text.strip_prefix("---")?.split("\n---").next()?;
     let field = |name: &str| {
         let line = matter.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.map(|value| value.trim().trim_matches(['"', '\'']).to_owned())
     };
     match field("license") {
-        Some(license) if license == "other" => field("license_name").unwrap_or(license),
-        Some(license) => license,
-        None => String::new(),
+        Some(license) if license == "other" => field("license_name").or(Some(license)),
+        license => license,
     }
 }
 
