@@ -79,35 +79,39 @@ pub fn run(arguments: &Arguments, bus: &BusArguments) -> anyhow::Result<Outcome>
     })?;
     let serves = arguments.task.unwrap_or_else(|| Serves::of(task));
     anyhow::ensure!(serves.task() == task, "{name}: it is for {} and cannot do {}", task.name(), serves.task().name());
+    let key = serves.key();
+    edit_setting(&paths, "models", key, &format!("\"{name}\""))?;
+    tell_daemon(bus);
+    Output::new(false).line(&format!("models.{key} = \"{name}\" in {}", paths.user_file().display()))?;
+    Ok(Outcome::Done)
+}
+
+/// Writes `key = literal` into a section of the user's configuration, and takes it back if that does not hold then.
+///
+/// # Errors
+/// When the file cannot be written, the value is not accepted, or another layer sets it too.
+pub fn edit_setting(paths: &Paths, section: &str, key: &str, literal: &str) -> anyhow::Result<()> {
     let file = paths.user_file();
     let before = match std::fs::read_to_string(&file) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(error).with_context(|| file.display().to_string()),
     };
-    let after = with_setting(before.as_deref().unwrap_or_default(), serves.key(), name);
-    write(&file, &after)?;
-    let effective = sources.load().map(|loaded| match serves {
-        Serves::Speech => loaded.config.models.speech,
-        Serves::Text => loaded.config.models.text,
-        Serves::Vision => loaded.config.models.vision,
-        Serves::Retrieval => loaded.config.models.retrieval,
-    });
-    match effective {
-        Ok(effective) if effective == *name => {}
-        other => {
-            match before {
-                Some(before) => write(&file, &before)?,
-                None => std::fs::remove_file(&file)?,
-            }
-            let key = serves.key();
-            other?;
-            anyhow::bail!("models.{key} is set elsewhere too; `eddy config show` says where, set it there");
-        }
+    write(&file, &with_setting(before.as_deref().unwrap_or_default(), section, key, literal))?;
+    let full = format!("{section}.{key}");
+    let loaded = Sources::standard(paths).load();
+    let holds = loaded
+        .as_ref()
+        .is_ok_and(|loaded| loaded.show().into_iter().any(|entry| entry.key == full && entry.value == literal));
+    if holds {
+        return Ok(());
     }
-    tell_daemon(bus);
-    Output::new(false).line(&format!("models.{} = \"{name}\" in {}", serves.key(), file.display()))?;
-    Ok(Outcome::Done)
+    match before {
+        Some(before) => write(&file, &before)?,
+        None => std::fs::remove_file(&file)?,
+    }
+    loaded?;
+    anyhow::bail!("{full} is set elsewhere too; `eddy config show` says where, set it there");
 }
 
 fn write(file: &Path, text: &str) -> anyhow::Result<()> {
@@ -119,24 +123,24 @@ fn write(file: &Path, text: &str) -> anyhow::Result<()> {
         .with_context(|| format!("{}: cannot be written", file.display()))
 }
 
-/// `text` with `key = "value"` in its `[models]`.
-fn with_setting(text: &str, key: &str, value: &str) -> String {
-    let setting = format!("{key} = \"{value}\"");
+/// `text` with `key = literal` in its `[section]`.
+fn with_setting(text: &str, section: &str, key: &str, literal: &str) -> String {
+    let (setting, header) = (format!("{key} = {literal}"), format!("[{section}]"));
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let header = lines.iter().position(|line| line.trim() == "[models]");
-    let Some(header) = header else {
+    let place = lines.iter().position(|line| line.trim() == header);
+    let Some(place) = place else {
         if lines.last().is_some_and(|line| !line.trim().is_empty()) {
             lines.push(String::new());
         }
-        lines.extend(["[models]".to_owned(), setting]);
+        lines.extend([header, setting]);
         return lines.join("\n") + "\n";
     };
     let sets = |line: &&String| line.split_once('=').is_some_and(|(name, _)| name.trim() == key);
-    let end = lines[header + 1..].iter().position(|line| line.trim_start().starts_with('['));
-    let end = end.map_or(lines.len(), |at| header + 1 + at);
-    match lines[header + 1..end].iter().position(|line| sets(&line)) {
-        Some(at) => lines[header + 1 + at] = setting,
-        None => lines.insert(header + 1, setting),
+    let end = lines[place + 1..].iter().position(|line| line.trim_start().starts_with('['));
+    let end = end.map_or(lines.len(), |at| place + 1 + at);
+    match lines[place + 1..end].iter().position(|line| sets(&line)) {
+        Some(at) => lines[place + 1 + at] = setting,
+        None => lines.insert(place + 1, setting),
     }
     lines.join("\n") + "\n"
 }
@@ -147,11 +151,14 @@ mod tests {
 
     #[test]
     fn one_line_changes_and_the_rest_stays() {
-        assert_eq!(with_setting("", "text", "a"), "[models]\ntext = \"a\"\n");
+        assert_eq!(with_setting("", "models", "text", "\"a\""), "[models]\ntext = \"a\"\n");
         let file = "# mine\n[models]\n# text = \"x\"\ntext=\"old\" # why\nspeech = \"s\"\n[voice]\ntext = 1\n";
         let expected = "# mine\n[models]\n# text = \"x\"\ntext = \"a\"\nspeech = \"s\"\n[voice]\ntext = 1\n";
-        assert_eq!(with_setting(file, "text", "a"), expected);
-        assert_eq!(with_setting("[voice]\nx = 1", "text", "a"), "[voice]\nx = 1\n\n[models]\ntext = \"a\"\n");
-        assert_eq!(with_setting("[models]\n[voice]\n", "text", "a"), "[models]\ntext = \"a\"\n[voice]\n");
+        assert_eq!(with_setting(file, "models", "text", "\"a\""), expected);
+        assert_eq!(
+            with_setting("[voice]\nx = 1", "models", "text", "\"a\""),
+            "[voice]\nx = 1\n\n[models]\ntext = \"a\"\n"
+        );
+        assert_eq!(with_setting("[models]\n[voice]\n", "models", "text", "\"a\""), "[models]\ntext = \"a\"\n[voice]\n");
     }
 }
