@@ -120,6 +120,8 @@ pub(super) struct Slot<M> {
     pub leaving: bool,
     /// Its folder is no longer there; the slot goes when nobody uses it.
     pub vanished: bool,
+    /// What a later listing found under its name, while it was in memory or on its way there.
+    pub newer: Option<Folder>,
 }
 
 impl<M> Slot<M> {
@@ -137,6 +139,19 @@ impl<M> Slot<M> {
             pinned: false,
             leaving: false,
             vanished: false,
+            newer: None,
+        }
+    }
+
+    /// Takes what a later listing found, now that nothing of what was before is in memory.
+    pub fn renew(&mut self) {
+        if let Some(folder) = self.newer.take() {
+            if let Some(reason) = &folder.problem {
+                self.state = State::Failed { reason: reason.clone(), at: Instant::now() };
+            } else if matches!(self.state, State::Failed { .. }) {
+                self.state = State::Unloaded;
+            }
+            self.folder = folder;
         }
     }
 
