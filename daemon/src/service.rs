@@ -139,7 +139,7 @@ impl Life {
         let shelf = Shelf::open(self.paths.indexes());
         let core = Core::new(engine, access, peers, shelf, voice, [assistant, admin], config);
         let (order, mut orders) = mpsc::channel(1);
-        let gone = serve(&core, bus, order).await.map_err(|error| match error {
+        let gone = serve(&core, bus, order, &self.paths).await.map_err(|error| match error {
             zbus::Error::NameTaken => anyhow::anyhow!("another eddyd serves this bus already; end it first"),
             error => anyhow::Error::new(error).context("the bus refuses the daemon's names"),
         })?;
@@ -261,7 +261,9 @@ fn scan(config: &Config, paths: &Paths) -> Vec<crate::engine::Folder> {
         // Both crates name precisions in the same words.
         named => named.as_str().parse().unwrap_or(Wanted::Auto),
     };
-    catalog::scan(&paths.models(&config.models), wanted)
+    let mut folders = catalog::scan(&paths.models(&config.models), wanted);
+    catalog::allow_remote(&mut folders, config.models.remote);
+    folders
 }
 
 /// All physical cores but one, so that audio is never late because a model is busy; `None` leaves few cores to ONNX

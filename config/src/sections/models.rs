@@ -52,6 +52,10 @@ settings! {
             (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
         /// Model folders (by name) that are never unloaded, neither when idle nor to make room.
         pinned: Vec<String> = Vec::new(), live;
+        /// Let questions in text and images leave the daemon for models that another engine serves: folders
+        /// with a remote.toml. Such a model serves who names it, or the task that names it above; its
+        /// results say where they were made. A unit without network needs its drop-in remote.conf too.
+        remote: bool = false, live;
         /// Model folders (by name) that are loaded when the daemon starts, rather than on first use.
         preload: Vec<String> = Vec::new(), restart;
     }

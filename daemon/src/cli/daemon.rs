@@ -127,16 +127,30 @@ impl Daemon {
     /// Those of [`Self::call`], and those of `told`.
     pub fn follow<T>(
         &self,
+        options: Options,
+        begin: impl AsyncFnOnce(&Connection, &Options) -> eddy_ipc::Result<T>,
+        told: impl FnMut(&Delta) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(T, Ended)> {
+        self.follow_on(Bus::Assistant, options, begin, told)
+    }
+
+    /// The same for a request of either connection.
+    ///
+    /// # Errors
+    /// Those of [`Self::follow`].
+    pub fn follow_on<T>(
+        &self,
+        bus: Bus,
         mut options: Options,
         begin: impl AsyncFnOnce(&Connection, &Options) -> eddy_ipc::Result<T>,
         mut told: impl FnMut(&Delta) -> anyhow::Result<()>,
     ) -> anyhow::Result<(T, Ended)> {
         let token = Token::new(&format!("eddy_cli_{}", std::process::id())).map_err(anyhow::Error::new)?;
         let sender = self.connection.unique_name().map(ToString::to_string);
-        let path = path(Bus::Assistant, Collection::Request { sender: sender.as_deref(), token: &token });
+        let path = path(bus, Collection::Request { sender: sender.as_deref(), token: &token });
         options.handle_token = Some(token);
         self.runtime.block_on(async {
-            let request = RequestProxy::builder(&self.connection).path(path).build().await?;
+            let request = RequestProxy::builder(&self.connection).destination(bus.name()).path(path).build().await?;
             // Before the call, so that nothing is missed.
             let mut deltas = request.receive_delta_signal().await?;
             let mut ends = request.receive_finished().await?;

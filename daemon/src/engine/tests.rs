@@ -138,6 +138,7 @@ fn folder(name: &str, bytes: u64) -> Folder {
         precision: "fp32".into(),
         license: String::new(),
         bytes,
+        remote: None,
         problem: None,
     }
 }
@@ -444,7 +445,8 @@ fn a_model_that_fails_says_why_and_the_rest_serves() {
         let (_, how) = bench.next_end();
         assert!(how.starts_with("ModelFailed") && how.contains("weights are damaged"), "{how}");
     }
-    assert_eq!(bench.state("bad"), ModelState::Failed);
+    // The job hears of it before the listing does.
+    bench.wait_for("failed", |bench| bench.state("bad") == ModelState::Failed);
     assert_eq!(bench.loader.loads.lock().expect("free")["bad"], 1, "not tried again at once");
     let _ticket = bench.submit(&caller, "y", Urgency::Batch, 1, Kind::Plain);
     assert_eq!(bench.next_end(), ("y", "done".into()));

@@ -328,7 +328,13 @@ impl<M: Send + 'static> Worker<M> {
                 Counters::add(&self.ties.counters.loads);
                 self.release_waiting(name);
             }
-            Some(reason) => self.refuse(name, || Some(Error::model_failed(name, &reason))),
+            Some(reason) => {
+                self.refuse(name, || Some(Error::model_failed(name, &reason)));
+                // What failed may be no longer what is there.
+                if let Some(slot) = self.slots.get_mut(name) {
+                    slot.renew();
+                }
+            }
         }
         // What happened to its files while it was read.
         self.inspect();
@@ -379,6 +385,7 @@ impl<M: Send + 'static> Worker<M> {
         let next = if slot.waiting.is_empty() { State::Unloaded } else { State::Wanted };
         let old = std::mem::replace(&mut slot.state, next);
         slot.leaving = false;
+        slot.renew();
         Counters::add(&self.ties.counters.unloads);
         self.changed = true;
         // Giving back gigabytes takes longer than a step may.
@@ -440,7 +447,10 @@ impl<M: Send + 'static> Worker<M> {
         for folder in folders {
             match self.slots.get_mut(&folder.name) {
                 // What is in memory or on its way stays what it was until it is loaded again.
-                Some(slot) if slot.is_loaded() || !slot.is_idle() => slot.vanished = false,
+                Some(slot) if slot.is_loaded() || !slot.is_idle() => {
+                    slot.vanished = false;
+                    slot.newer = Some(folder);
+                }
                 _ => {
                     let name = folder.name.clone();
                     self.slots.insert(name, Slot::new(folder));

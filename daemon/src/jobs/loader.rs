@@ -10,7 +10,8 @@ use eddy_models::{Runtime, RuntimeOptions, Stop};
 
 use super::lease::Leases;
 use super::memory::Kept;
-use crate::engine::{Folder, Loaded, Loader, Task};
+use crate::engine::{Brake, Folder, Loaded, Loader, Task};
+use crate::remote::Client;
 use crate::text::Author;
 use crate::vision::Viewer;
 
@@ -25,6 +26,8 @@ pub enum Model {
     Vision(Box<Viewer>),
     /// Search by meaning.
     Retrieval(Box<Encoder>),
+    /// One that another engine serves.
+    Remote(Box<Client>),
 }
 
 /// A speech model and the conversations that are in its memory. They go when it goes, because a cache keeps the
@@ -41,7 +44,7 @@ impl Model {
     pub fn forget(&mut self, conversation: u64) {
         match self {
             Self::Speech(model) => drop(model.kept.remove(&conversation)),
-            Self::Text(_) | Self::Vision(_) | Self::Retrieval(_) => {}
+            Self::Text(_) | Self::Vision(_) | Self::Retrieval(_) | Self::Remote(_) => {}
         }
     }
 }
@@ -62,8 +65,21 @@ impl Loader<Model> for OnnxLoader {
     fn load(&self, folder: &Folder) -> Result<Loaded<Model>, String> {
         // What kept it from being measured keeps it from being loaded; a reload looks at it again.
         folder.problem.clone().map_or(Ok(()), Err)?;
+        if let Some(description) = &folder.remote {
+            let client = Client::new(description.clone())?;
+            let remarks = vec![format!("answers are made by {}, not on this machine's models", description.url)];
+            return Ok(Loaded { model: Model::Remote(Box::new(client)), brake: Arc::new(NoBrake), remarks });
+        }
         self.try_load(folder).map_err(|error| error.to_string())
     }
+}
+
+/// For models that run no graph here.
+struct NoBrake;
+
+impl Brake for NoBrake {
+    fn set(&self) {}
+    fn clear(&self) {}
 }
 
 impl OnnxLoader {
