@@ -214,6 +214,19 @@ impl Backbone {
         Cache::new(&self.slots, self.growth, self.graph.binding()?).map_err(|error| self.graph.failure(&error))
     }
 
+    /// A cache that holds `positions` of nothing, to measure what a long context costs.
+    ///
+    /// # Errors
+    /// [`Error::ContextFull`], [`Error::Graph`] when memory is refused.
+    pub fn blank_cache(&self, positions: usize) -> Result<Cache> {
+        if positions > self.context {
+            return Err(Error::ContextFull { needed: positions, limit: self.context });
+        }
+        let mut cache = self.new_cache()?;
+        cache.pretend(&self.slots, positions, self.context).map_err(|error| self.graph.failure(&error))?;
+        Ok(cache)
+    }
+
     /// A copy of what `cache` held at `end`, which goes its own way.
     ///
     /// # Errors
