@@ -4,6 +4,7 @@
 //! pieces: the [`backbone`] with its cache, the [`sampler`], the [`tokenizer`].
 
 pub mod backbone;
+mod blocks;
 pub mod ceiling;
 pub mod chat;
 mod dsp;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use graph_file::GraphFile;
-pub(crate) use graph_file::map;
+pub(crate) use graph_file::{MappedWeight, map};
 pub(crate) use json::Json;
 pub use precision::{Precision, Wanted};
 

@@ -234,7 +234,7 @@ fn attribute(name: &str, value: Value<'_>) -> Vec<u8> {
 }
 
 /// A `ValueInfoProto`.
-fn port(name: &str, element: ElementType, dims: &[Size]) -> Vec<u8> {
+pub(super) fn port(name: &str, element: ElementType, dims: &[Size]) -> Vec<u8> {
     let mut shape = Vec::new();
     for size in dims {
         let mut dim = Vec::new();

@@ -4,12 +4,14 @@
 //! that are made at load. Weights are never copied: messages are views into the memory-mapped file.
 
 mod builder;
+mod depth;
 mod edit;
 mod model;
 mod split;
 mod wire;
 
 pub use builder::{GraphBuilder, Size, Value};
+pub use depth::{DepthCut, cut_depthformer};
 pub use edit::{Edit, TensorPatch};
 pub use model::{Dim, ElementType, ExternalData, Model, Node, Port, Tensor};
 pub use split::{Split, split_head};

@@ -142,7 +142,7 @@ fn attention(canvas: &mut Canvas, sizes: &EncoderSizes, x: &str, positions: &str
     let mut scores = Vec::new();
     for (part, keys) in [("u", &k), ("v", &p)] {
         let bias = canvas.floats(&format!("{name}.pos_bias_{part}"), &[width], 0.1)?;
-        let query = canvas.graph.node("Add", &[&q, &bias], &format!("{name}/q_{part}"), &[]);
+        let query = canvas.graph.node("Add", &[&q, &bias], &format!("{name}/biased_{part}"), &[]);
         let query = split(canvas, &query, &[0, 2, 1, 3], &format!("q_{part}"));
         let keys = split(canvas, keys, &[0, 2, 3, 1], &format!("k_{part}"));
         scores.push(canvas.graph.node("MatMul", &[&query, &keys], &format!("{name}/scores_{part}"), &[]));

@@ -30,6 +30,10 @@ pub fn run(bench: &mut Bench<'_>, engine: &Engine, decoder: &GraphFile) -> anyho
     let begun = Instant::now();
     let mut speech = Speech::load(&engine.runtime, bench.folder, bench.wanted, Parts::ALL, engine.interrupt.stop())?;
     bench.figures.loaded(begun.elapsed().as_secs_f64())?;
+    for sentence in &speech.identity().rounded {
+        bench.figures.heading(&format!("  {sentence}"))?;
+    }
+    bench.figures.set("rounded", speech.identity().rounded.clone().into());
     text::backbone(bench, speech.backbone(), decoder)?;
     if bench.wants(Part::Frame) {
         frame(bench, &mut speech, decoder)?;
