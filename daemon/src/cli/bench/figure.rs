@@ -1,15 +1,53 @@
 //! Figures: medians with their range, told as they come and kept for the report.
 
 use std::io::Write;
+use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
 use crate::cli::output::peak_rss_mib;
 
+/// Wall and processor time from a moment on.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    begun: Instant,
+    processor: f64,
+}
+
+impl Clock {
+    /// From now on.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { begun: Instant::now(), processor: processor_seconds() }
+    }
+
+    /// Seconds until now.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.begun.elapsed().as_secs_f64()
+    }
+
+    /// Seconds of all threads together until now, in steps of ten milliseconds.
+    #[must_use]
+    pub fn processor(&self) -> f64 {
+        processor_seconds() - self.processor
+    }
+}
+
+/// User and system time of this process.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    // Fields 14 and 15 of proc_pid_stat(5), in hundredths of a second on every Linux; the name in brackets is the second.
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
 /// The runs of one measurement.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
     values: Vec<f64>,
+    /// How many cores it got: processor time over wall time. Less than it has threads means that others had them.
+    cores: Option<f64>,
 }
 
 impl Sample {
@@ -18,15 +56,16 @@ impl Sample {
     /// # Errors
     /// Those of the measurement.
     pub fn take(runs: usize, mut one: impl FnMut() -> anyhow::Result<f64>) -> anyhow::Result<Self> {
+        let clock = Clock::start();
         let values = (0..runs.max(1)).map(|_| one()).collect::<anyhow::Result<Vec<_>>>()?;
-        Ok(Self::of(values))
+        Ok(Self { cores: Some(clock.processor() / clock.seconds()), ..Self::of(values) })
     }
 
     /// Of values that are there.
     #[must_use]
     pub fn of(mut values: Vec<f64>) -> Self {
         values.sort_unstable_by(f64::total_cmp);
-        Self { values }
+        Self { values, cores: None }
     }
 
     /// The middle one.
@@ -43,7 +82,7 @@ impl Sample {
     /// Every value turned, as from seconds to a rate.
     #[must_use]
     pub fn map(&self, turn: impl Fn(f64) -> f64) -> Self {
-        Self::of(self.values.iter().map(|value| turn(*value)).collect())
+        Self { cores: self.cores, ..Self::of(self.values.iter().map(|value| turn(*value)).collect()) }
     }
 
     /// Median, range and number of runs.
@@ -55,13 +94,15 @@ impl Sample {
             "low": value(self.values.first().copied().unwrap_or(f64::NAN)),
             "high": value(self.values.last().copied().unwrap_or(f64::NAN)),
             "runs": self.values.len(),
+            "cores": self.cores.map(|cores| (cores * 100.0).round() / 100.0),
         })
     }
 
     fn text(&self) -> String {
         let digits = if self.median() < 10.0 { 3 } else { 1 };
         let [low, high] = [self.values.first(), self.values.last()].map(|value| value.copied().unwrap_or(f64::NAN));
-        format!("{:.digits$} ({low:.digits$} to {high:.digits$})", self.median())
+        let cores = self.cores.map_or(String::new(), |cores| format!(" on {cores:.2} cores"));
+        format!("{:.digits$} ({low:.digits$} to {high:.digits$}){cores}", self.median())
     }
 }
 
@@ -103,7 +144,7 @@ impl Figures {
     ) -> std::io::Result<()> {
         let of = share.map_or(String::new(), |share| format!(", {:.0} % of the ceiling", 100.0 * share));
         let shown = at.as_str().map_or_else(|| at.to_string(), str::to_owned);
-        self.heading(&format!("  {name:<14} {key} {shown:<16} {:>28} {unit}{of}", sample.text()))?;
+        self.heading(&format!("  {name:<14} {key} {shown:<16} {} {unit}{of}", sample.text()))?;
         let mut entry = Map::new();
         entry.insert(key.into(), at);
         entry.insert(unit.replace(['/', ' '], "_"), sample.json());

@@ -9,7 +9,7 @@ use eddy_models::folder::{GraphFile, ModelFolder, Role, Wanted};
 use eddy_models::speech::{MelClip, MelFeatures, Mode, Parts, Prompt, ReplyOptions, Speech};
 use serde_json::json;
 
-use super::figure::Sample;
+use super::figure::{Clock, Sample};
 use super::{Bench, Part, text};
 use crate::cli::model::Engine;
 use crate::speech::{CONVERSE, Made, Progress, Turn};
@@ -119,37 +119,39 @@ fn frame(bench: &mut Bench<'_>, speech: &mut Speech, decoder: &GraphFile) -> any
 /// A reply of twenty seconds: its real-time factor, and how long the first sample has to be held back so that playback
 /// has no gap.
 fn reply(bench: &mut Bench<'_>, speech: &mut Speech) -> anyhow::Result<()> {
-    let (mut factors, mut holds) = (Vec::new(), Vec::new());
-    for _ in 0..bench.runs().min(5) {
+    let (mut factors, mut holds, mut processor) = (Vec::new(), Vec::new(), Vec::new());
+    let rate = f64::from(speech.settings().stft.sample_rate);
+    for _ in 0..bench.runs() {
         let features = question(speech, 2)?;
         let rows = speech.embed(&Prompt::instructed(CONVERSE).sound(features).awaiting_reply())?;
         let mut cache = speech.new_cache()?;
         let mut turn = Turn::new(speech, rows, options(), true)?;
-        let rate = f64::from(speech.settings().stft.sample_rate);
         let mut made = Made::default();
-        let (mut begun, mut sound, mut pieces) = (None, 0, Vec::new());
+        while turn.summary().first_text.is_none() {
+            turn.step(speech, &mut cache, &mut made)?;
+        }
+        let (clock, mut sound, mut pieces) = (Clock::start(), 0, Vec::new());
         while (sound as f64) < REPLY.as_secs_f64() * rate {
             if turn.step(speech, &mut cache, &mut made)? != Progress::More {
                 break;
             }
-            if cache.length() > 0 && turn.summary().first_text.is_some() {
-                begun.get_or_insert_with(Instant::now);
-            }
             if !made.samples.is_empty() {
-                let at = begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
-                pieces.push((at, sound as f64 / rate));
+                pieces.push((clock.seconds(), sound as f64 / rate));
                 sound += made.samples.len();
                 made.samples.clear();
             }
         }
-        let seconds = begun.map_or(f64::NAN, |begun| begun.elapsed().as_secs_f64());
-        factors.push(seconds / (sound as f64 / rate));
-        // A piece that is ready at `at` and wanted `start` after the beginning of playback.
+        let seconds = sound as f64 / rate;
+        factors.push(clock.seconds() / seconds);
+        processor.push(clock.processor() / seconds);
+        // A piece that is there at `at` is wanted `start` after playback began.
         let first = pieces.first().map_or(0.0, |piece| piece.0);
         holds.push(pieces.iter().map(|(at, start)| at - start - first).fold(0.0, f64::max));
     }
-    bench.figures.add("reply", ("seconds", REPLY.as_secs().into()), &Sample::of(factors), "RTF", None)?;
-    bench.figures.add("hold", ("seconds", REPLY.as_secs().into()), &Sample::of(holds), "s", None)?;
+    let at = || ("seconds", REPLY.as_secs().into());
+    bench.figures.add("reply", at(), &Sample::of(factors), "RTF", None)?;
+    bench.figures.add("reply_processor", at(), &Sample::of(processor), "processor seconds a second", None)?;
+    bench.figures.add("reply_hold", at(), &Sample::of(holds), "s", None)?;
     Ok(())
 }
 
