@@ -112,13 +112,14 @@ pub struct Figures {
     quiet: bool,
     fields: Map<String, Value>,
     loaded_mib: Option<f64>,
+    load_peak_mib: Option<f64>,
 }
 
 impl Figures {
     /// Figures that a person sees as they come, unless `quiet`.
     #[must_use]
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, fields: Map::new(), loaded_mib: None }
+        Self { quiet, fields: Map::new(), loaded_mib: None, load_peak_mib: None }
     }
 
     /// A line above figures.
@@ -168,6 +169,7 @@ impl Figures {
     /// When standard output is closed.
     pub fn loaded(&mut self, seconds: f64) -> std::io::Result<()> {
         self.loaded_mib = resident_mib("RssAnon:");
+        self.load_peak_mib = peak_rss_mib();
         self.heading(&format!("  {:<14} {seconds:.2} s", "load"))?;
         self.set("load_s", ((seconds * 1e3).round() / 1e3).into());
         Ok(())
@@ -190,6 +192,7 @@ impl Figures {
             json!({
                 "files_mib": files.round(),
                 "peak_mib": peak,
+                "peak_of_load_mib": self.load_peak_mib,
                 "peak_over_files": (peak / files * 1e3).round() / 1e3,
                 "anonymous_after_load_mib": self.loaded_mib,
                 "anonymous_mib": resident_mib("RssAnon:"),

@@ -51,6 +51,9 @@ pub struct Arguments {
     /// Measure these parts alone.
     #[arg(long, value_enum, num_args = 1.., value_name = "PART")]
     only: Vec<Part>,
+    /// Measure this much alone: positions of a prompt, positions of a context, or seconds of a question.
+    #[arg(long, value_name = "N", requires = "only")]
+    amount: Vec<usize>,
     /// Runs of each measurement.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
@@ -78,6 +81,11 @@ impl Bench<'_> {
     /// Whether `part` is to be measured.
     fn wants(&self, part: Part) -> bool {
         self.arguments.only.is_empty() || self.arguments.only.contains(&part)
+    }
+
+    /// The amounts that are asked for, or else the usual ones.
+    fn amounts(&self, usual: &[usize]) -> Vec<usize> {
+        if self.arguments.amount.is_empty() { usual.to_vec() } else { self.arguments.amount.clone() }
     }
 
     fn runs(&self) -> usize {

@@ -20,7 +20,7 @@ const CONTEXT: usize = 256;
 const FRAMES: usize = 12;
 /// The reply that is measured as a whole.
 const REPLY: Duration = Duration::from_secs(20);
-const QUESTIONS: [u64; 3] = [2, 4, 10];
+const QUESTIONS: [usize; 3] = [2, 4, 10];
 
 /// Measures a speech model.
 ///
@@ -158,7 +158,7 @@ fn reply(bench: &mut Bench<'_>, speech: &mut Speech) -> anyhow::Result<()> {
 /// Seconds from the end of a question to its first sample, behind a system prompt that has been read.
 fn first(bench: &mut Bench<'_>, speech: &mut Speech) -> anyhow::Result<()> {
     let mut stages = Vec::new();
-    for length in QUESTIONS {
+    for length in bench.amounts(&QUESTIONS) {
         let features = question(speech, length)?;
         let prefix = speech.embed(&Prompt::instructed(CONVERSE))?;
         let mut cache = speech.new_cache()?;
@@ -191,10 +191,11 @@ fn options() -> ReplyOptions {
 }
 
 /// The features of a noise of so many seconds.
-fn question(speech: &mut Speech, seconds: u64) -> anyhow::Result<MelFeatures> {
-    let rate = u64::from(speech.settings().mel.sample_rate);
+fn question(speech: &mut Speech, seconds: usize) -> anyhow::Result<MelFeatures> {
+    let rate = speech.settings().mel.sample_rate as usize;
     let mut clip = MelClip::new(speech.front_end());
-    let samples: Vec<f32> = (0..seconds * rate).map(|at| ((at * at * 31 % 2003) as f32 / 2003.0 - 0.5) * 0.2).collect();
+    let samples: Vec<f32> =
+        (0..seconds * rate).map(|at| ((at % 2003 * at * 31 % 2003) as f32 / 2003.0 - 0.5) * 0.2).collect();
     clip.push(&samples);
     Ok(clip.features()?)
 }

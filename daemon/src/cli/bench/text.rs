@@ -13,6 +13,8 @@ use crate::cli::model::Engine;
 
 const PROMPTS: [usize; 4] = [32, 128, 512, 2048];
 const CONTEXTS: [usize; 3] = [0, 1024, 8192];
+/// Positions of the longest prompt.
+const MOST: usize = 16_384;
 /// Tokens of one run.
 const TOKENS: usize = 16;
 /// Positions that are fed at a time, as everywhere.
@@ -37,9 +39,10 @@ pub fn backbone(bench: &mut Bench<'_>, backbone: &mut Backbone, decoder: &GraphF
     let (body, whole) = (Work::of(decoder, false), Work::of(decoder, true));
     let mut food = Food::new(backbone);
     if bench.wants(Part::Prefill) {
-        for positions in PROMPTS {
+        for positions in bench.amounts(&PROMPTS) {
             // Long prompts say what they have to say in fewer runs.
             let runs = if positions > 512 { bench.runs().min(3) } else { bench.runs() };
+            anyhow::ensure!((1..=MOST).contains(&positions), "a prompt has from 1 to {MOST} positions here");
             food.prefill(backbone, positions.min(CHUNK))?;
             let seconds = Sample::take(runs, || food.prefill(backbone, positions))?;
             let rate = seconds.map(|seconds| positions as f64 / seconds);
@@ -49,7 +52,7 @@ pub fn backbone(bench: &mut Bench<'_>, backbone: &mut Backbone, decoder: &GraphF
     }
     if bench.wants(Part::Decode) {
         let room = backbone.context().saturating_sub(TOKENS * (bench.runs() + 1));
-        for context in CONTEXTS.into_iter().filter(|context| *context < room) {
+        for context in bench.amounts(&CONTEXTS).into_iter().filter(|context| *context < room) {
             let mut cache = backbone.blank_cache(context)?;
             food.decode(backbone, &mut cache, 4)?;
             let seconds = Sample::take(bench.runs(), || food.decode(backbone, &mut cache, TOKENS))?;
@@ -70,9 +73,8 @@ struct Food {
 
 impl Food {
     fn new(backbone: &Backbone) -> Self {
-        let most = PROMPTS[PROMPTS.len() - 1];
         let width = if backbone.takes_ids() { 0 } else { backbone.hidden() };
-        let ids = (0..most).map(|at| 1000 + (at as u32 * 7919) % 16_000 % (backbone.vocabulary() as u32 / 2)).collect();
+        let ids = (0..MOST).map(|at| 1000 + (at as u32 * 7919) % 16_000 % (backbone.vocabulary() as u32 / 2)).collect();
         let rows = (0..CHUNK * width).map(|at| ((at * 7919 % 1013) as f32 / 1013.0 - 0.5) * 0.07).collect();
         Self { ids, rows, width }
     }
