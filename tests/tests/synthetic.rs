@@ -4,14 +4,17 @@
 
 use std::path::Path;
 
+use eddy_models::Stop;
 use eddy_models::backbone::Input;
-use eddy_models::folder::{Layout, Precision};
+use eddy_models::folder::{Family, Layout, Precision, Wanted};
 use eddy_models::onnx::Model;
 use eddy_models::speech::{Event, Mode, Reply, ReplyOptions, Speech};
 use eddy_models::synthetic::{
-    BackboneSizes, DepthSizes, DetokenizerSizes, EncoderSizes, SpeechSizes, Synthetic, write_speech,
+    BackboneSizes, DepthSizes, DetokenizerSizes, EncoderSizes, Experts, PlainSizes, SpeechSizes, Synthetic,
+    write_speech, write_text,
 };
-use eddy_tests::fixtures::speech_at;
+use eddy_models::text::TextModel;
+use eddy_tests::fixtures::{runtime, speech_at};
 
 /// Narrow, and with as many tokens and codes as the published model: its head and its projections are worth rounding.
 fn sizes() -> SpeechSizes {
@@ -26,6 +29,7 @@ fn sizes() -> SpeechSizes {
             attention: vec![false, true],
             vocabulary: 65_536,
             positions: 1024,
+            experts: None,
         },
         encoder: EncoderSizes { bins: 128, channels: 16, width: 64, heads: 4, layers: 1, rows: 200, hidden },
         depthformer: DepthSizes {
@@ -39,11 +43,7 @@ fn sizes() -> SpeechSizes {
             codes: 2049,
         },
         detokenizer: DetokenizerSizes {
-            width: 64,
-            heads: 4,
-            kv_heads: 2,
-            feed_forward: 96,
-            attention: vec![false, true],
+            layers: PlainSizes { width: 64, heads: 4, kv_heads: 2, feed_forward: 96, attention: vec![false, true] },
             codebooks: 8,
             codes: 2048,
             features: 1282,
@@ -119,4 +119,26 @@ fn names_and_precisions_are_checked() {
     assert!("text-7b".parse::<Synthetic>().unwrap_err().to_string().contains("text-350m"));
     let nowhere = Path::new("/nonexistent");
     assert!(Synthetic::SpeechA.write(nowhere, Precision::Fp16).unwrap_err().to_string().contains("q4"));
+}
+
+#[test]
+fn a_mixture_of_experts_answers() {
+    let root = tempfile::tempdir().unwrap();
+    let sizes = BackboneSizes {
+        hidden: 64,
+        feed_forward: 96,
+        head_dim: 16,
+        vocabulary: 1024,
+        experts: Some(Experts { count: 4, asked: 2, inner: 64, from: 1 }),
+        ..sizes().backbone
+    };
+    write_text(root.path(), &sizes, Layout::C, Precision::Q4).unwrap();
+    let runtime = runtime();
+    let stop = Stop::new(&runtime).unwrap();
+    let mut model = TextModel::load(&runtime, root.path(), Wanted::Auto, &stop).unwrap();
+    assert_eq!(model.identity().family, Family::MixtureOfExperts);
+    let mut cache = model.new_cache().unwrap();
+    let output = model.backbone().run(&mut cache, Input::Ids(&[1, 6, 700, 701])).unwrap();
+    assert_eq!(output.logits.len(), 1024);
+    assert!(output.logits.iter().all(|logit| logit.is_finite()));
 }

@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::folder::Layout;
-use crate::onnx::{Size, Value};
+use crate::onnx::{ElementType, Size, Value};
 
 use super::canvas::{BATCH, BLOCK, Canvas, F32, I64, SEQUENCE, Stored};
 
@@ -29,6 +29,21 @@ pub struct BackboneSizes {
     pub vocabulary: usize,
     /// Rows of the rotary tables.
     pub positions: usize,
+    /// The experts of a mixture.
+    pub experts: Option<Experts>,
+}
+
+/// Experts in the place of a feed-forward network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Experts {
+    /// How many there are.
+    pub count: usize,
+    /// How many of them a position asks.
+    pub asked: usize,
+    /// Width inside one.
+    pub inner: usize,
+    /// Layers before the first that has them.
+    pub from: usize,
 }
 
 /// What a decoder graph is fed.
@@ -82,7 +97,12 @@ pub(super) fn draw(canvas: &mut Canvas, sizes: &BackboneSizes, form: Form) -> Re
             false => convolution(canvas, &around, &normed, index, &mut presents)?,
         };
         [normed, x] = joined(canvas, form.layout, &x, &mixed, hidden, &format!("{name}.ffn_norm"))?;
-        let forward = canvas.swiglu(&normed, [hidden, sizes.feed_forward], &format!("{name}.feed_forward"))?;
+        let forward = match sizes.experts {
+            Some(experts) if index >= experts.from => {
+                self::experts(canvas, hidden, experts, &normed, &format!("{name}.moe"))?
+            }
+            _ => canvas.swiglu(&normed, [hidden, sizes.feed_forward], &format!("{name}.feed_forward"))?,
+        };
         let next = match index + 1 == sizes.attention.len() {
             // The last norm is fused with its sum in both layouts.
             true => {
@@ -255,4 +275,71 @@ fn attention(
     );
     presents.extend(present.map(|name| (name, dims("total_sequence_length"))));
     canvas.linear(&mixed, [queries, sizes.hidden], &format!("{name}.out_proj"))
+}
+
+/// A router with sigmoid shares and a bias that chooses but does not weigh, in front of `QMoE`, which wants the
+/// logarithms of the shares.
+fn experts(canvas: &mut Canvas, hidden: usize, experts: Experts, x: &str, name: &str) -> Result<String> {
+    let Experts { count, asked, inner, .. } = experts;
+    let router =
+        canvas.linear_as(Stored::Float, x, [hidden, count], &format!("{name}.router"), &format!("{name}.router"))?;
+    let flat = canvas.reshape(&router, &[-1, count as i64], &format!("{name}/flat"));
+    let bias = canvas.floats(&format!("{name}.expert_bias"), &[count], 0.01)?;
+    let (wanted, last) = (canvas.graph.ints(&[asked as i64]), canvas.graph.ints(&[-1]));
+    let least = canvas.graph.floats("least_share", &[], [1e-30]);
+    let never = canvas.graph.floats("never_chosen", &[], [-1e4]);
+    let floor = canvas.graph.floats("floor", &[], [1e-6]);
+    let graph = &mut canvas.graph;
+    let part = |part: &str| format!("{name}/{part}");
+    let shares = graph.node("Sigmoid", &[&flat], &part("shares"), &[]);
+    let biased = graph.node("Add", &[&shares, &bias], &part("biased"), &[]);
+    let (best, chosen) = (part("best"), part("chosen"));
+    graph.node_of_many("TopK", &[&biased, &wanted], &[&best, &chosen], &[("axis", Value::Int(-1))]);
+    let own = graph.node("GatherElements", &[&shares, &chosen], &part("own"), &[("axis", Value::Int(1))]);
+    let sum = graph.node("ReduceSum", &[&own, &last], &part("sum"), &[("keepdims", Value::Int(1))]);
+    let more = graph.node("Add", &[&sum, &floor], &part("more"), &[]);
+    let scale = graph.node("Div", &[&sum, &more], &part("scale"), &[]);
+    let clipped = graph.node("Max", &[&own, &least], &part("clipped"), &[]);
+    let logarithms = graph.node("Log", &[&clipped], &part("logarithms"), &[]);
+    let shape = graph.node("Shape", &[&shares], &part("shape"), &[]);
+    let nobody = graph.node("Expand", &[&never, &shape], &part("nobody"), &[]);
+    let asked_of =
+        graph.node("ScatterElements", &[&nobody, &chosen, &logarithms], &part("asked"), &[("axis", Value::Int(1))]);
+    let [up, up_scales] = expert_weights(canvas, [count, 2 * inner, hidden], &format!("{name}.gate_up_proj"))?;
+    let [down, down_scales] = expert_weights(canvas, [count, hidden, inner], &format!("{name}.down_proj"))?;
+    let up_bias = canvas.floats(&format!("{name}.gate_up_proj.bias"), &[count, 2 * inner], 0.01)?;
+    let down_bias = canvas.floats(&format!("{name}.down_proj.bias"), &[count, hidden], 0.01)?;
+    let mixed = canvas.graph.node(
+        "QMoE",
+        &[x, &asked_of, &up, &up_scales, &up_bias, &down, &down_scales, &down_bias],
+        &part("mixed"),
+        &[
+            ("activation_alpha", Value::Float(1.0)),
+            ("activation_beta", Value::Float(0.0)),
+            ("activation_type", Value::Text("swiglu")),
+            ("expert_weight_bits", Value::Int(4)),
+            ("k", Value::Int(asked as i64)),
+            ("normalize_routing_weights", Value::Int(1)),
+            ("swiglu_fusion", Value::Int(1)),
+            ("use_sparse_mixer", Value::Int(0)),
+            ("block_size", Value::Int(BLOCK as i64)),
+        ],
+    );
+    let shape = canvas.graph.node("Shape", &[&router], &part("router_shape"), &[]);
+    let front = canvas.slice(&shape, [0, -1], 0, &part("front"));
+    let one = canvas.graph.ints(&[1]);
+    let shape = canvas.graph.node("Concat", &[&front, &one], &part("scale_shape"), &[("axis", Value::Int(0))]);
+    let scale = canvas.graph.node("Reshape", &[&scale, &shape], &part("scale_rows"), &[]);
+    Ok(canvas.graph.node("Mul", &[&mixed, &scale], &part("out"), &[]))
+}
+
+/// 4-bit blocks of `count` matrices of `outer` rows, as `QMoE` takes them.
+fn expert_weights(canvas: &mut Canvas, [count, outer, inner]: [usize; 3], name: &str) -> Result<[String; 2]> {
+    let values = canvas.weights.bytes(count * outer * inner / 2)?;
+    let scales = canvas.weights.positive(count * outer * inner / BLOCK, (inner as f32).sqrt().recip() / 4.61)?;
+    let dims = [count, outer, inner / BLOCK];
+    Ok([
+        canvas.graph.external(&format!("{name}.qweight"), ElementType::BYTES, &[count, outer, inner / 2], &values),
+        canvas.graph.external(&format!("{name}.scales"), F32, &dims, &scales),
+    ])
 }

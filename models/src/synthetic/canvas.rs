@@ -136,8 +136,8 @@ impl Canvas {
     /// Random blocks and scales of an `[outer, inner]` matrix.
     pub fn packed(&mut self, stored: Stored, [inner, outer]: [usize; 2], name: &str) -> Result<[String; 2]> {
         let (bits, spread) = stored.bits().unwrap_or((8, 73.9));
-        let blocks = inner / BLOCK;
-        let values = self.weights.bytes(outer * inner * bits / 8)?;
+        let blocks = inner.div_ceil(BLOCK);
+        let values = self.weights.bytes(outer * blocks * BLOCK * bits / 8)?;
         let scales = self.weights.positive(outer * blocks, (inner as f32).sqrt().recip() / spread)?;
         Ok([
             self.graph.external(
@@ -155,6 +155,14 @@ impl Canvas {
         let weight = self.scales(&format!("{name}.weight"), &[width], 1.0)?;
         let attributes = [("axis", Value::Int(-1)), ("epsilon", Value::Float(EPSILON)), ("stash_type", Value::Int(1))];
         Ok(self.graph.node("SimplifiedLayerNormalization", &[x, &weight], name, &attributes))
+    }
+
+    /// Layer norm over the last dimension, with a bias.
+    pub fn layer_norm(&mut self, x: &str, width: usize, name: &str) -> Result<String> {
+        let weight = self.scales(&format!("{name}.weight"), &[width], 1.0)?;
+        let bias = self.floats(&format!("{name}.bias"), &[width], 0.02)?;
+        let attributes = [("axis", Value::Int(-1)), ("epsilon", Value::Float(EPSILON))];
+        Ok(self.graph.node("LayerNormalization", &[x, &weight, &bias], name, &attributes))
     }
 
     /// Adds `more` to `x` and norms the sum; returns the norm and the sum.

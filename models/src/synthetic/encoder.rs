@@ -42,16 +42,16 @@ pub(super) fn draw(canvas: &mut Canvas, sizes: &EncoderSizes) -> Result<()> {
     for index in 0..sizes.layers {
         let name = format!("conformer.layers.{index}");
         x = half_step(canvas, &x, width, &format!("{name}.feed_forward1"))?;
-        let normed = norm(canvas, &x, width, &format!("{name}.norm_self_att"))?;
+        let normed = canvas.layer_norm(&x, width, &format!("{name}.norm_self_att"))?;
         let mixed = attention(canvas, sizes, &normed, &positions, &format!("{name}.self_attn"))?;
         x = canvas.graph.node("Add", &[&x, &mixed], &format!("{name}/after_attention"), &[]);
-        let normed = norm(canvas, &x, width, &format!("{name}.norm_conv"))?;
+        let normed = canvas.layer_norm(&x, width, &format!("{name}.norm_conv"))?;
         let mixed = convolution(canvas, width, &normed, &format!("{name}.conv"))?;
         x = canvas.graph.node("Add", &[&x, &mixed], &format!("{name}/after_convolution"), &[]);
         x = half_step(canvas, &x, width, &format!("{name}.feed_forward2"))?;
-        x = norm(canvas, &x, width, &format!("{name}.norm_out"))?;
+        x = canvas.layer_norm(&x, width, &format!("{name}.norm_out"))?;
     }
-    let normed = norm(canvas, &x, width, "audio_adapter.model.0")?;
+    let normed = canvas.layer_norm(&x, width, "audio_adapter.model.0")?;
     let wide = canvas.affine(&normed, [width, hidden], "audio_adapter.model.1")?;
     let active = canvas.graph.node("Gelu", &[&wide], "audio_adapter/active", &[]);
     let rows = canvas.affine(&active, [hidden, hidden], "audio_adapter.model.3")?;
@@ -59,13 +59,6 @@ pub(super) fn draw(canvas: &mut Canvas, sizes: &EncoderSizes) -> Result<()> {
     canvas.graph.output("audio_embeddings", F32, &[Size::Is(1), Size::Any("rows"), Size::Is(hidden)]);
     canvas.graph.output("audio_lengths", I64, &[Size::Is(1)]);
     Ok(())
-}
-
-fn norm(canvas: &mut Canvas, x: &str, width: usize, name: &str) -> Result<String> {
-    let weight = canvas.scales(&format!("{name}.weight"), &[width], 1.0)?;
-    let bias = canvas.floats(&format!("{name}.bias"), &[width], 0.02)?;
-    let attributes = [("axis", Value::Int(-1)), ("epsilon", Value::Float(1e-5))];
-    Ok(canvas.graph.node("LayerNormalization", &[x, &weight, &bias], name, &attributes))
 }
 
 /// Three convolutions of stride two, of which the last two are separable, and a projection: `[1, rows, width]`.
@@ -119,7 +112,7 @@ fn positions(canvas: &mut Canvas, sizes: &EncoderSizes, x: &str) -> Result<Strin
 
 /// A feed-forward network of which half is added.
 fn half_step(canvas: &mut Canvas, x: &str, width: usize, name: &str) -> Result<String> {
-    let normed = norm(canvas, x, width, &format!("{name}.norm"))?;
+    let normed = canvas.layer_norm(x, width, &format!("{name}.norm"))?;
     let wide = canvas.affine(&normed, [width, 4 * width], &format!("{name}.linear1"))?;
     let active = canvas.silu(&wide, name);
     let narrow = canvas.affine(&active, [4 * width, width], &format!("{name}.linear2"))?;

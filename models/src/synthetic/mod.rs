@@ -8,9 +8,13 @@ mod backbone;
 mod canvas;
 mod depthformer;
 mod detokenizer;
+mod embedding;
 mod encoder;
+mod plain;
+mod retrieval;
 mod settings;
 mod speech;
+mod vision;
 mod weights;
 
 use std::path::Path;
@@ -19,11 +23,13 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::folder::{Layout, Precision};
 
-pub use backbone::BackboneSizes;
+pub use backbone::{BackboneSizes, Experts};
 pub use depthformer::DepthSizes;
 pub use detokenizer::DetokenizerSizes;
 pub use encoder::EncoderSizes;
+pub use plain::PlainSizes;
 pub use speech::SpeechSizes;
+pub use vision::VisionSizes;
 
 use backbone::{Feed, Form};
 use canvas::{Canvas, Stored};
@@ -39,11 +45,28 @@ pub enum Synthetic {
     SpeechA,
     /// The same in layout C: an 8-bit head and 8-bit embeddings.
     SpeechC,
+    /// LFM2.5-VL-450M in layout C: an 8-bit image encoder and embeddings beside a 4-bit decoder.
+    Vision450M,
+    /// LFM2.5-VL-1.6B, likewise.
+    Vision1B6,
+    /// LFM2-8B-A1B: a mixture of 32 experts of which a position asks four.
+    Moe8B,
+    /// LFM2-ColBERT-350M.
+    Colbert350M,
 }
 
 impl Synthetic {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Text350M, Self::Text1B2, Self::SpeechA, Self::SpeechC];
+    pub const ALL: [Self; 8] = [
+        Self::Text350M,
+        Self::Text1B2,
+        Self::SpeechA,
+        Self::SpeechC,
+        Self::Vision450M,
+        Self::Vision1B6,
+        Self::Moe8B,
+        Self::Colbert350M,
+    ];
 
     /// The name that people type, which is that of its folder.
     #[must_use]
@@ -53,6 +76,10 @@ impl Synthetic {
             Self::Text1B2 => "text-1.2b",
             Self::SpeechA => "speech-1.5b-a",
             Self::SpeechC => "speech-1.5b-c",
+            Self::Vision450M => "vl-450m",
+            Self::Vision1B6 => "vl-1.6b",
+            Self::Moe8B => "moe-8b-a1b",
+            Self::Colbert350M => "colbert-350m",
         }
     }
 
@@ -61,7 +88,8 @@ impl Synthetic {
     pub fn precisions(self) -> &'static [Precision] {
         match self {
             Self::Text350M | Self::Text1B2 => &[Precision::Q4, Precision::Q8, Precision::Fp32],
-            Self::SpeechA | Self::SpeechC => &[Precision::Q4],
+            Self::SpeechA | Self::SpeechC | Self::Vision450M | Self::Vision1B6 | Self::Moe8B => &[Precision::Q4],
+            Self::Colbert350M => &[Precision::Fp32, Precision::Q8],
         }
     }
 
@@ -81,8 +109,15 @@ impl Synthetic {
             )));
         }
         match self {
-            Self::Text350M => write_text(folder, &backbone_350m(), precision),
-            Self::Text1B2 => write_text(folder, &backbone_1b2(), precision),
+            Self::Text350M => write_text(folder, &backbone_350m(), Layout::A, precision),
+            Self::Text1B2 => write_text(folder, &backbone_1b2(), Layout::A, precision),
+            Self::Moe8B => write_text(folder, &backbone_8b(), Layout::C, precision),
+            Self::Vision450M => vision::write(folder, &backbone_350m(), &siglip2_base()),
+            Self::Vision1B6 => vision::write(folder, &backbone_1b2(), &siglip2_so400m()),
+            Self::Colbert350M => {
+                let stored = if precision == Precision::Q8 { Stored::Eight } else { Stored::Float };
+                retrieval::write(folder, &colbert_350m(), backbone_350m().vocabulary, stored)
+            }
             Self::SpeechA | Self::SpeechC => {
                 let (layout, other) = match self {
                     Self::SpeechC => (Layout::C, Self::SpeechA),
@@ -107,22 +142,27 @@ impl FromStr for Synthetic {
     }
 }
 
-/// Writes a text folder of layout A.
+/// Writes a text folder.
 ///
 /// # Errors
 /// [`Error::Io`] when the disk is full or the folder may not be written.
-pub fn write_text(folder: &Path, sizes: &BackboneSizes, precision: Precision) -> Result<()> {
+pub fn write_text(folder: &Path, sizes: &BackboneSizes, layout: Layout, precision: Precision) -> Result<()> {
     let graphs = folder.join("onnx");
     std::fs::create_dir_all(&graphs).map_err(Error::io(&graphs, "check that the folder may be written"))?;
     settings::tokenizer(folder, sizes.vocabulary)?;
-    settings::write(folder, "config.json", &settings::backbone(sizes))?;
+    let mut config = settings::backbone(sizes);
+    if let (Some(experts), Some(config)) = (sizes.experts, config.as_object_mut()) {
+        config.insert("num_experts".into(), experts.count.into());
+        config.insert("num_experts_per_tok".into(), experts.asked.into());
+    }
+    settings::write(folder, "config.json", &config)?;
     let (stem, stored) = match precision {
         Precision::Q4 | Precision::Q4f16 | Precision::Q4f32 => ("model_q4", Stored::Four),
         Precision::Q8 => ("model_q8", Stored::Eight),
         Precision::Fp32 | Precision::Fp16 => ("model", Stored::Float),
     };
     let mut canvas = Canvas::new(&graphs, stem, stored, 1);
-    let form = Form { layout: Layout::A, feed: Feed::Ids, head: stored, gives_hidden: false };
+    let form = Form { layout, feed: Feed::Ids, head: stored, gives_hidden: false };
     backbone::draw(&mut canvas, sizes, form)?;
     canvas.finish(&graphs, stem, 21)?;
     Ok(())
@@ -148,6 +188,7 @@ fn lfm2(hidden: usize, heads: usize, feed_forward: usize) -> BackboneSizes {
         attention: (0..16).map(|index| ATTENTION.contains(&index)).collect(),
         vocabulary: 65_536,
         positions: 128_000,
+        experts: None,
     }
 }
 
@@ -157,6 +198,28 @@ fn backbone_350m() -> BackboneSizes {
 
 fn backbone_1b2() -> BackboneSizes {
     lfm2(2048, 32, 8192)
+}
+
+fn backbone_8b() -> BackboneSizes {
+    const ATTENTION: [usize; 6] = [2, 6, 10, 14, 18, 21];
+    BackboneSizes {
+        attention: (0..24).map(|index| ATTENTION.contains(&index)).collect(),
+        experts: Some(Experts { count: 32, asked: 4, inner: 1792, from: 2 }),
+        ..lfm2(2048, 32, 7168)
+    }
+}
+
+fn colbert_350m() -> PlainSizes {
+    let BackboneSizes { hidden, heads, kv_heads, feed_forward, attention, .. } = backbone_350m();
+    PlainSizes { width: hidden, heads, kv_heads, feed_forward, attention }
+}
+
+fn siglip2_base() -> VisionSizes {
+    VisionSizes { width: 768, heads: 12, layers: 12, feed_forward: 3072, side: 16, projector: 2560 }
+}
+
+fn siglip2_so400m() -> VisionSizes {
+    VisionSizes { width: 1152, heads: 16, layers: 27, feed_forward: 4304, side: 16, projector: 2560 }
 }
 
 fn speech_1b5() -> SpeechSizes {
@@ -175,11 +238,13 @@ fn speech_1b5() -> SpeechSizes {
             codes,
         },
         detokenizer: DetokenizerSizes {
-            width: 512,
-            heads: 16,
-            kv_heads: 8,
-            feed_forward: 2304,
-            attention: [false, false, true, false, true, false, true, false].to_vec(),
+            layers: PlainSizes {
+                width: 512,
+                heads: 16,
+                kv_heads: 8,
+                feed_forward: 2304,
+                attention: [false, false, true, false, true, false, true, false].to_vec(),
+            },
             codebooks,
             codes: codes - 1,
             features: 1282,
@@ -204,6 +269,7 @@ mod tests {
             attention: vec![false, true, false],
             vocabulary: 1024,
             positions: 512,
+            experts: None,
         };
         sizes.encoder = EncoderSizes { channels: 32, width: 32, heads: 4, layers: 2, rows: 64, hidden, bins: 128 };
         sizes.depthformer = DepthSizes {
@@ -216,10 +282,10 @@ mod tests {
             codebooks: 8,
             codes: 65,
         };
-        sizes.detokenizer.width = 64;
-        sizes.detokenizer.heads = 4;
-        sizes.detokenizer.kv_heads = 2;
-        sizes.detokenizer.feed_forward = 96;
+        sizes.detokenizer.layers.width = 64;
+        sizes.detokenizer.layers.heads = 4;
+        sizes.detokenizer.layers.kv_heads = 2;
+        sizes.detokenizer.layers.feed_forward = 96;
         sizes.detokenizer.codes = 64;
         sizes
     }

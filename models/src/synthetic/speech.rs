@@ -9,9 +9,10 @@ use crate::folder::Layout;
 use crate::onnx::{ExternalData, Size, Value};
 
 use super::backbone::{self, BackboneSizes, Feed, Form};
-use super::canvas::{BLOCK, Canvas, F32, I64, SEQUENCE, Stored};
+use super::canvas::{Canvas, F32, I64, Stored};
 use super::depthformer::{self, DepthSizes};
 use super::detokenizer::{self, DetokenizerSizes};
+use super::embedding;
 use super::encoder::{self, EncoderSizes};
 use super::settings;
 use super::weights::Weights;
@@ -97,27 +98,7 @@ fn tokens(graphs: &Path, sizes: &SpeechSizes, layout: Layout) -> Result<()> {
             &json!({ "vocab_size": vocabulary, "hidden_size": hidden, "dtype": "float32", "byte_order": "little" }),
         );
     }
-    let mut canvas = Canvas::new(graphs, "embeddings_q8", Stored::Eight, 6);
-    let [values, scales] = canvas.packed(Stored::Eight, [hidden, vocabulary], "embed_tokens")?;
-    let values = canvas.reshape(&values, &[vocabulary as i64, hidden as i64], "embed_tokens/rows");
-    let placeholder = canvas.graph.int(133);
-    let graph = &mut canvas.graph;
-    let ids = graph.input("input_ids", I64, &[Size::Any("batch_size"), SEQUENCE]);
-    let features = graph.input("audio_features", F32, &[Size::Any("num_audio_tokens"), Size::Is(hidden)]);
-    let blocks = [
-        ("bits", Value::Int(8)),
-        ("block_size", Value::Int(BLOCK as i64)),
-        ("gather_axis", Value::Int(0)),
-        ("quantize_axis", Value::Int(1)),
-    ];
-    let text = graph.node("GatherBlockQuantized", &[&values, &ids, &scales], "text", &blocks);
-    let placed = graph.node("Equal", &[&ids, &placeholder], "placed", &[]);
-    let places = graph.node("NonZero", &[&placed], "placed/where", &[]);
-    let indices = graph.node("Transpose", &[&places], "placed/indices", &[("perm", Value::Ints(&[1, 0]))]);
-    graph.node("ScatterND", &[&text, &indices, &features], "inputs_embeds", &[]);
-    graph.output("inputs_embeds", F32, &[Size::Any("batch_size"), SEQUENCE, Size::Is(hidden)]);
-    canvas.finish(graphs, "embeddings_q8", OPSET)?;
-    Ok(())
+    embedding::write(graphs, [vocabulary, hidden], "audio_features", 133)
 }
 
 fn configure(folder: &Path, sizes: &SpeechSizes) -> Result<()> {

@@ -5,8 +5,10 @@
 
 mod figure;
 mod machine;
+mod retrieval;
 mod speech;
 mod text;
+mod vision;
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +34,7 @@ enum Part {
     Frame,
     /// A spoken reply as a whole.
     Reply,
-    /// From the end of a question to the first sample.
+    /// From the end of a question to the first sample, or from an image to the first token.
     First,
 }
 
@@ -42,7 +44,8 @@ pub struct Arguments {
     /// Model folder to measure.
     #[arg(long, value_name = "DIR", required_unless_present = "make")]
     model: Option<PathBuf>,
-    /// Write models with random weights in the published sizes: text-350m, text-1.2b, speech-1.5b-a, speech-1.5b-c.
+    /// Write models with random weights in the published sizes: text-350m, text-1.2b, speech-1.5b-a, speech-1.5b-c,
+    /// vl-450m, vl-1.6b, moe-8b-a1b, colbert-350m.
     #[arg(long, value_name = "NAME", num_args = 1.., conflicts_with = "model", value_parser = synthetic)]
     make: Vec<Synthetic>,
     /// Folder that `--make` writes into [default: bench in Eddy's cache folder].
@@ -114,9 +117,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     match family {
         Family::Text | Family::MixtureOfExperts => text::run(&mut bench, &engine, &decoder)?,
         Family::Speech => speech::run(&mut bench, &engine, &decoder)?,
-        Family::Vision | Family::Retrieval => {
-            anyhow::bail!("{}: a {} model cannot be measured yet", folder.display(), family.name());
-        }
+        Family::Vision => vision::run(&mut bench, &engine, &decoder)?,
+        Family::Retrieval => retrieval::run(&mut bench, &engine)?,
     }
     bench.figures.memory(files(&opened, wanted, &decoder)?)?;
 
