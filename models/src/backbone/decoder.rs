@@ -2,6 +2,8 @@
 //!
 //! Promises that a cache is changed only by a run that succeeded, so that a stopped or failed step can be repeated.
 
+use std::borrow::Cow;
+
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::value::{DynTensor, DynValue};
 
@@ -71,20 +73,20 @@ pub struct Backbone {
 
 impl Head {
     /// Builds the session. A large head in 32-bit floats is stored in 8-bit blocks: it is read whole for every token.
-    fn build(runtime: &Runtime, file: &GraphFile, split: Split, stop: &Stop) -> Result<Self> {
+    fn build(runtime: &Runtime, file: &GraphFile, split: &Split, stop: &Stop) -> Result<Self> {
         let plain = split.plain_weight.as_deref().filter(|_| !runtime.keeps_heads());
         let weight = plain.map(|name| file.weight(name)).transpose()?.flatten();
         let (bytes, difference) = match weight.as_ref().map(|weight| (weight, weight.dims.as_slice())) {
             Some((weight, [hidden, _])) if weight.bytes().len() >= LARGE_HEAD && hidden.is_multiple_of(BLOCK) => {
                 let blocks = Blocks::of_columns(weight.bytes(), *hidden);
                 let dims = [Size::Any("batch"), Size::Any("positions"), Size::Is(*hidden)];
-                (blocks.graph((&split.head_input, &dims), LOGITS), Some(blocks.difference()))
+                (Cow::Owned(blocks.graph((&split.head_input, &dims), LOGITS)), Some(blocks.difference()))
             }
-            _ => (split.head, None),
+            _ => (Cow::Borrowed(&split.head), None),
         };
         drop(weight);
         let graph = Graph::from_bytes(runtime, file, &bytes, stop)?;
-        Ok(Self { graph, difference, input: split.head_input, fed_from: split.body_output })
+        Ok(Self { graph, difference, input: split.head_input.clone(), fed_from: split.body_output.clone() })
     }
 }
 
@@ -170,8 +172,12 @@ impl Backbone {
         let small = file.bytes().len() <= MOST_INLINE;
         let (graph, head) = match small.then(|| split_head(file.bytes(), hidden)).flatten() {
             Some(split) => {
-                let body = Graph::from_bytes(runtime, file, &split.body, stop)?;
-                (body, Some(Head::build(runtime, file, split, stop)?))
+                let (body, head) = std::thread::scope(|scope| {
+                    let head = scope.spawn(|| Head::build(runtime, file, &split, stop));
+                    let body = Graph::from_bytes(runtime, file, &split.body, stop);
+                    (body, head.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                });
+                (body?, Some(head?))
             }
             None => (Graph::load(runtime, file, None, stop)?, None),
         };
