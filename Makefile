@@ -28,7 +28,7 @@ demo: build-packages rust runtime ## Ask Eddy three recorded questions and write
 	target/release/eddy demo --output target/demo $(ASK)
 
 .PHONY: test
-test: test-packages rust runtime bus-client judge ## Check formatting, lints, and run all tests.
+test: test-packages rust runtime bus-client judge qdrant ## Check formatting, lints, and run all tests.
 	@cargo fmt --all --check
 	systemd/check
 	# The command line's tests run the binary, which `cargo test` alone would not build.
@@ -80,6 +80,11 @@ bench-models: build-packages rust ## Write full-size models with random weights,
 	@cargo build --quiet --locked --release --package eddyd
 	target/release/eddy bench --make $(BENCH_MODELS) --to $(BENCH_FOLDER)
 
+.PHONY: bench-bus
+bench-bus: test-packages rust runtime ## How long a caller waits for a property.
+	@cargo build --release --locked --workspace --bin eddyd --bin bench-bus
+	target/release/bench-bus
+
 .PHONY: lint
 lint: rust ## Check licences, bans and sources of all dependencies.
 	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; cargo install --locked cargo-deny; }
@@ -103,6 +108,16 @@ target/bus-client/installed: tests/clients/requirements.txt
 	@echo "making the Python bus client's environment"
 	$(SYSTEM_PYTHON) -m venv target/bus-client
 	target/bus-client/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/requirements.txt
+	touch $@
+
+.PHONY: qdrant
+qdrant: target/qdrant/installed
+
+# An index server's interface and engine that are not ours, for the tests.
+target/qdrant/installed: tests/clients/qdrant-requirements.txt
+	@echo "making the index server's environment (about 140 MB)"
+	$(SYSTEM_PYTHON) -m venv target/qdrant
+	target/qdrant/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/qdrant-requirements.txt
 	touch $@
 
 .PHONY: judge

@@ -254,7 +254,8 @@ fn start_engine(config: &Config, paths: &Paths, runtime: RuntimeOptions) -> anyh
             notify(&[NotifyState::Watchdog]);
         }
     };
-    let loader = Arc::new(OnnxLoader { runtime });
+    let prefix_cache = usize::try_from(config.models.prefix_cache.0).unwrap_or(usize::MAX);
+    let loader = Arc::new(OnnxLoader { runtime, prefix_cache });
     Ok(Engine::start(loader, scan(config, paths), options, heartbeat)?)
 }
 

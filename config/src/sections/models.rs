@@ -44,6 +44,9 @@ settings! {
         /// Memory that all loaded models together may take. "auto" is half of the machine's memory. A
         /// model that cannot fit is refused; otherwise the one unused for longest makes room.
         memory_budget: Auto<Bytes> = Auto::Auto, live, (Bytes::mib(64), Bytes(1 << 50));
+        /// Memory in which each text model keeps what it has read, so that a prompt that begins as an earlier
+        /// one is not read again. What was unused for longest makes room. Holds for models loaded from then on.
+        prefix_cache: Bytes = Bytes::mib(256), restart, (Bytes(0), Bytes(1 << 40));
         /// How long a model may be idle before it is unloaded.
         idle_unload: Never = Never::After(Duration::from_secs(600)), live,
             (Duration::from_secs(1), Duration::from_secs(30 * 86_400));

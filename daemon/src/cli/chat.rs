@@ -67,6 +67,9 @@ struct Said {
     report: Map<String, Value>,
 }
 
+/// Bytes of one conversation that are kept for its next turn.
+const PREFIX_CACHE: usize = 64 << 20;
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -78,7 +81,7 @@ pub fn run(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcome> 
         Place::Here(folder) => {
             let wanted = arguments.model.load.wanted()?;
             let engine = arguments.model.load.engine()?;
-            let author = Author::load(&engine.runtime, &folder, wanted, engine.interrupt.stop())?;
+            let author = Author::load(&engine.runtime, &folder, wanted, PREFIX_CACHE, engine.interrupt.stop())?;
             warn_of_stand_in(&folder, wanted, author.model.identity().precision);
             Partner::Here(Box::new(author), engine.interrupt)
         }

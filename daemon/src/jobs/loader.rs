@@ -51,6 +51,8 @@ impl Model {
 pub struct OnnxLoader {
     /// How the runtime is started.
     pub runtime: RuntimeOptions,
+    /// Bytes in which a text model keeps what it has read.
+    pub prefix_cache: usize,
 }
 
 impl Loader<Model> for OnnxLoader {
@@ -74,7 +76,7 @@ impl OnnxLoader {
                 Ok(Loaded { model, brake: Arc::new(stop), remarks })
             }
             Some(Task::Text) => {
-                let author = Author::load(&runtime, &folder.path, wanted, &stop)?;
+                let author = Author::load(&runtime, &folder.path, wanted, self.prefix_cache, &stop)?;
                 Ok(Loaded { model: Model::Text(Box::new(author)), brake: Arc::new(stop), remarks: Vec::new() })
             }
             Some(Task::Retrieval) => {
