@@ -12,7 +12,7 @@ use crate::blocks::{BLOCK, Blocks};
 use crate::error::{Error, Result};
 use crate::folder::{GraphFile, ModelFolder};
 use crate::graph::{Graph, Stop};
-use crate::onnx::{Dim, ElementType, Model, Size, Split, split_head};
+use crate::onnx::{Dim, ElementType, Model, Size, Split, fuse_convolutions, split_head};
 use crate::runtime::Runtime;
 use crate::tensor::{floats_as, tensor};
 
@@ -170,7 +170,9 @@ impl Backbone {
         };
         // A cut graph is handed over from memory: with its weights inside that would be several copies of them.
         let small = file.bytes().len() <= MOST_INLINE;
-        let (graph, head) = match small.then(|| split_head(file.bytes(), hidden)).flatten() {
+        let fused = small.then(|| fuse_convolutions(file.bytes())).flatten();
+        let bytes = fused.as_deref().unwrap_or(file.bytes());
+        let (graph, head) = match small.then(|| split_head(bytes, hidden)).flatten() {
             Some(split) => {
                 let (body, head) = std::thread::scope(|scope| {
                     let head = scope.spawn(|| Head::build(runtime, file, &split, stop));
@@ -179,6 +181,7 @@ impl Backbone {
                 });
                 (body?, Some(head?))
             }
+            None if fused.is_some() => (Graph::from_bytes(runtime, file, bytes, stop)?, None),
             None => (Graph::load(runtime, file, None, stop)?, None),
         };
         let cpu = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)
