@@ -218,10 +218,11 @@ impl Meter {
         }
     }
 
-    fn median(&self, value: impl Fn(&Second) -> f32) -> Option<f32> {
+    /// The value that one second in `parts` is at or below.
+    fn lowest(&self, parts: usize, value: impl Fn(&Second) -> f32) -> Option<f32> {
         let mut values: Vec<f32> = self.seconds[..self.filled].iter().map(value).collect();
         values.sort_by(f32::total_cmp);
-        values.get(values.len() / 2).copied()
+        values.get(values.len() / parts).copied()
     }
 
     /// `None` without an echo to take out, too.
@@ -231,7 +232,7 @@ impl Meter {
     }
 
     fn ratio(&self) -> Option<f32> {
-        self.median(|second| 10.0 * (second.recorded.max(1e-12) / second.clean.max(1e-12)).log10())
+        self.lowest(2, |second| 10.0 * (second.recorded.max(1e-12) / second.clean.max(1e-12)).log10())
     }
 
     fn verdict(&self) -> Verdict {
@@ -246,7 +247,8 @@ impl Meter {
 
     /// Whether the microphone does not hear the loudspeaker.
     fn is_absent(&self) -> bool {
-        let recorded = self.median(|second| second.recorded / WINDOW as f32).unwrap_or(0.0);
+        // Not the median: in half of the seconds a person may have spoken over the reply.
+        let recorded = self.lowest(4, |second| second.recorded / WINDOW as f32).unwrap_or(0.0);
         recorded < AUDIBLE * AUDIBLE / 10.0 || self.noise.is_some_and(|noise| recorded < noise * PRESENT)
     }
 }

@@ -362,7 +362,7 @@ impl Live {
             Heard::Nothing => return,
             Heard::Lost(trouble) => return self.streams.reopen_microphone(trouble),
         }
-        let (recorded, played, erle) = (*ear.recorded(), *ear.played(), ear.report().erle_db);
+        let (recorded, played, echo) = (*ear.recorded(), *ear.played(), ear.report().into());
         self.board.meter(&recorded);
         if deaf {
             return;
@@ -378,7 +378,7 @@ impl Live {
             exchange.push(&clean);
             said = exchange.said();
         }
-        let frame = Frame { recorded: &recorded, clean: &clean, played: &played, erle };
+        let frame = Frame { recorded: &recorded, clean: &clean, played: &played, echo };
         match self.hearing.push(frame, attention, said) {
             Ok(noticed) => self.notice(noticed),
             Err(error) => tracing::warn!(%error, "a piece of sound was not looked at"),

@@ -75,9 +75,9 @@ impl Ears {
                 frames => self.pending = Some((ended, frames - 1)),
             }
         }
-        let erle = self.canceller.report().erle_db;
+        let echo = self.canceller.report().into();
         let (recorded, played) = (recorded.try_into().unwrap(), played.try_into().unwrap());
-        let frame = Frame { recorded, clean: &clean, played, erle };
+        let frame = Frame { recorded, clean: &clean, played, echo };
         let noticed = self.hearing.push(frame, attention, &self.said).unwrap();
         if noticed == Some(Noticed::Paused) {
             // The answer takes as long as it takes, also in this time.
