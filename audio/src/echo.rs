@@ -162,6 +162,10 @@ impl EchoCanceller {
 
     /// Says whether a person may be speaking: what they add is not an echo that stayed, and is not measured.
     pub fn set_near_end(&mut self, speaking: bool) {
+        if speaking && !self.near_end {
+            // They began a little before anybody noticed.
+            self.meter.drop_current();
+        }
         self.near_end = speaking;
     }
 
@@ -213,9 +217,13 @@ impl Meter {
             self.seconds[self.next] = self.current;
             self.next = (self.next + 1) % WINDOWS;
             self.filled = (self.filled + 1).min(WINDOWS);
-            self.current = Second::default();
-            self.frames = 0;
+            self.drop_current();
         }
+    }
+
+    fn drop_current(&mut self) {
+        self.current = Second::default();
+        self.frames = 0;
     }
 
     /// The value that one second in `parts` is at or below.

@@ -143,6 +143,25 @@ fn where_nothing_is_heard_nothing_is_made_up() {
 }
 
 #[test]
+fn a_person_who_keeps_interrupting_is_no_echo_that_stays() {
+    // Replies into headphones. The person speaks over each of them, and is noticed a quarter of a second later.
+    let played = voice(1, 120.0, RATE, 20 * SECOND);
+    let mut recorded = voice(2, 210.0, RATE, 20 * SECOND);
+    let speaks = |sample: usize| sample % (3 * SECOND) > 2 * SECOND;
+    for (sample, value) in recorded.iter_mut().enumerate() {
+        *value *= f32::from(u8::from(speaks(sample)));
+    }
+    let mut canceller = EchoCanceller::new(RATE, false);
+    let mut clean = vec![0.0; 160];
+    for (n, (played, recorded)) in played.chunks_exact(160).zip(recorded.chunks_exact(160)).enumerate() {
+        canceller.set_near_end(speaks((n * 160).saturating_sub(SECOND / 4)) && speaks(n * 160));
+        canceller.process(played, recorded, &mut clean);
+    }
+    let report = canceller.report();
+    assert_eq!((report.erle_db, report.verdict), (None, Verdict::Helps), "{report:?}");
+}
+
+#[test]
 fn headphones_are_no_reason_for_half_duplex() {
     let played = voice(1, 120.0, RATE, 8 * SECOND);
     let mut recorded = vec![0.0; played.len()];
