@@ -121,7 +121,7 @@ impl EchoCanceller {
         if self.quiet > REST && !self.noise {
             self.awake = 0;
             self.pass(recorded, clean);
-            self.meter.add(0.0, power(recorded), power(clean));
+            self.meter.add(0.0, [power(recorded), power(clean)], self.near_end);
             return;
         }
         let late = std::mem::take(&mut self.late);
@@ -143,9 +143,7 @@ impl EchoCanceller {
         } else {
             self.keep(recorded);
         }
-        if !self.near_end {
-            self.meter.add(rms(played), power(recorded), power(clean));
-        }
+        self.meter.add(rms(played), [power(recorded), power(clean)], self.near_end);
     }
 
     fn pass(&mut self, recorded: &[f32], clean: &mut [f32]) {
@@ -160,7 +158,8 @@ impl EchoCanceller {
         self.late.copy_from_slice(&recorded[from..]);
     }
 
-    /// Says whether a person may be speaking: what they add is not an echo that stayed, and is not measured.
+    /// Says whether a person may be speaking, as they may whenever no reply sounds: what they add is not an echo that
+    /// stayed, and is not measured.
     pub fn set_near_end(&mut self, speaking: bool) {
         if speaking && !self.near_end {
             // They began a little before anybody noticed.
@@ -199,7 +198,7 @@ struct Meter {
 }
 
 impl Meter {
-    fn add(&mut self, played: f32, recorded: f32, clean: f32) {
+    fn add(&mut self, played: f32, [recorded, clean]: [f32; 2], near_end: bool) {
         if played > AUDIBLE {
             self.lingering = LINGER;
         } else if self.lingering > 0 {
@@ -208,6 +207,9 @@ impl Meter {
         if self.lingering == 0 {
             let noise = self.noise.unwrap_or(recorded);
             self.noise = Some(if recorded < noise { recorded } else { noise * 0.99 + recorded * 0.01 });
+            return;
+        }
+        if near_end {
             return;
         }
         self.current.recorded += recorded;

@@ -356,7 +356,7 @@ impl Live {
         let deaf = self.is_deaf();
         let Some(ear) = self.streams.ear_mut() else { return };
         let mut clean = [0.0; FRAME];
-        ear.set_near_end(matches!(self.state, State::Listening | State::Endpointing | State::Holding));
+        ear.set_near_end(self.state != State::Speaking);
         match ear.next(&mut clean, TICK, self.config.audio.device_timeout) {
             Heard::Frame => {}
             Heard::Nothing => return,

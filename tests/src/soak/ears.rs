@@ -74,7 +74,7 @@ impl Ears {
     /// Hears a frame.
     pub fn hear(&mut self, played: &[f32], recorded: &[f32], attention: Attention) -> (Option<Noticed>, Report) {
         let near = attention == Attention::Turn;
-        self.canceller.set_near_end(near || self.holding);
+        self.canceller.set_near_end(attention != Attention::Interruption || self.holding);
         let mut clean = [0.0; FRAME];
         self.canceller.process(played, recorded, &mut clean);
         if near {
