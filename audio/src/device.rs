@@ -4,6 +4,7 @@
 //! an assistant that listens to a monitor hears itself, at full level, for ever.
 
 use std::fmt;
+use std::path::Path;
 
 use cpal::traits::{DeviceTrait, HostTrait};
 
@@ -122,6 +123,11 @@ fn pick(devices: Vec<Device>, direction: Direction, choice: &Choice) -> Result<D
 }
 
 fn list_alsa(direction: Direction) -> Result<Vec<Device>> {
+    // To ask a device what it can do is to open it. Plugins that lead to a server (jack, pulse, oss) look for theirs every
+    // time, say so on standard error, and have crashed the process after some thousand tries: none is opened without need.
+    if !has_card(Path::new(KERNEL_DEVICES)) {
+        return Ok(vec![]);
+    }
     let host = Backend::Alsa.host()?;
     let failed = |error: cpal::Error| Error::NoSoundServer { why: error.to_string() };
     let default = match direction {
@@ -131,6 +137,9 @@ fn list_alsa(direction: Direction) -> Result<Vec<Device>> {
     let default = default.and_then(|device| device.id().ok());
     let mut devices = vec![];
     for device in host.devices().map_err(failed)? {
+        if !device.id().is_ok_and(|id| id.id() == "default" || id.id().contains("CARD=")) {
+            continue;
+        }
         let config = match direction {
             Direction::Capture => device.default_input_config(),
             Direction::Playback => device.default_output_config(),
@@ -139,10 +148,6 @@ fn list_alsa(direction: Direction) -> Result<Vec<Device>> {
         let (Ok(config), Ok(id)) = (config, device.id()) else {
             continue;
         };
-        // It hears nothing and says nothing, and is there on machines without any sound.
-        if id.id() == "null" {
-            continue;
-        }
         let description = device.description().map_or_else(|_| id.id().to_string(), |text| text.name().to_string());
         devices.push(Device {
             backend: Backend::Alsa,
@@ -156,6 +161,15 @@ fn list_alsa(direction: Direction) -> Result<Vec<Device>> {
         });
     }
     Ok(devices)
+}
+
+/// Where the kernel's sound devices are.
+const KERNEL_DEVICES: &str = "/dev/snd";
+
+/// Whether the kernel knows a sound card.
+fn has_card(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("controlC"))
 }
 
 /// The cpal device of the same name.
@@ -174,6 +188,7 @@ pub(crate) fn resolve(device: &Device) -> Result<cpal::Device> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -188,6 +203,17 @@ mod tests {
             sample_rate: 48_000,
             channels: 2,
         }
+    }
+
+    #[test]
+    fn without_a_card_nothing_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["seq", "timer"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert!(!has_card(folder.path()) && !has_card(&folder.path().join("nowhere")));
+        std::fs::write(folder.path().join("controlC0"), "").unwrap();
+        assert!(has_card(folder.path()));
     }
 
     fn picked(devices: &[Device], choice: Choice) -> Result<String> {

@@ -99,6 +99,16 @@ impl Paths {
         self.data.join("models")
     }
 
+    /// The folder that fetched models go to: the first one of the configuration, or [`Self::downloads`].
+    pub fn store(&self, settings: &Models) -> PathBuf {
+        settings.directories.first().map_or_else(|| self.downloads(), |path| self.expand(path))
+    }
+
+    /// The user's additions to the catalogue of models.
+    pub fn catalogue(&self) -> PathBuf {
+        self.config.join("models.toml")
+    }
+
     /// The folder that holds the indexes.
     pub fn indexes(&self) -> PathBuf {
         self.state.join("indexes")

@@ -166,7 +166,7 @@ impl Shelved {
 
     fn new(name: String, folder: PathBuf, owner: Option<String>, index: LocalIndex) -> Self {
         let (width, model) = (index.width(), index.model().to_owned());
-        let size = [AtomicU64::new(index.count() as u64), AtomicU64::new(index.bytes())];
+        let size = [AtomicU64::new(index.passages() as u64), AtomicU64::new(index.bytes().unwrap_or_default())];
         let (changed, state) = (Notify::new(), Mutex::new(State::Reading(index)));
         Self { name, width, model, changed, owner, folder, state, size }
     }
@@ -244,8 +244,8 @@ impl Shelved {
 
     fn measure(&self, index: &LocalIndex) {
         let [count, bytes] = &self.size;
-        count.store(index.count() as u64, Ordering::Relaxed);
-        bytes.store(index.bytes(), Ordering::Relaxed);
+        count.store(index.passages() as u64, Ordering::Relaxed);
+        bytes.store(index.bytes().unwrap_or_default(), Ordering::Relaxed);
     }
 
     fn what(&self) -> String {

@@ -12,7 +12,7 @@ use eddy_ipc::Error;
 use eddy_models::RuntimeOptions;
 use eddy_models::folder::Wanted;
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGIO, SIGTERM};
 use tokio::sync::mpsc;
 
 use crate::access::Access;
@@ -131,7 +131,7 @@ impl Life {
         config: Arc<Config>,
     ) -> anyhow::Result<()> {
         let preload = config.models.preload.clone();
-        let mut signals = signals()?;
+        let mut signals = signals(engine.clone())?;
         let Buses { assistant, admin, bus } =
             connect(address).await.with_context(|| format!("cannot connect to the bus ({address})"))?;
         let only_user = (*address != Address::System).then(|| rustix::process::getuid().as_raw());
@@ -139,7 +139,7 @@ impl Life {
         let shelf = Shelf::open(self.paths.indexes());
         let core = Core::new(engine, access, peers, shelf, voice, [assistant, admin], config);
         let (order, mut orders) = mpsc::channel(1);
-        let gone = serve(&core, bus, order).await.map_err(|error| match error {
+        let gone = serve(&core, bus, order, &self.paths).await.map_err(|error| match error {
             zbus::Error::NameTaken => anyhow::anyhow!("another eddyd serves this bus already; end it first"),
             error => anyhow::Error::new(error).context("the bus refuses the daemon's names"),
         })?;
@@ -250,7 +250,8 @@ fn start_engine(config: &Config, paths: &Paths, runtime: RuntimeOptions) -> anyh
             notify(&[NotifyState::Watchdog]);
         }
     };
-    let loader = Arc::new(OnnxLoader { runtime });
+    let prefix_cache = usize::try_from(config.models.prefix_cache.0).unwrap_or(usize::MAX);
+    let loader = Arc::new(OnnxLoader { runtime, prefix_cache, leases: true });
     Ok(Engine::start(loader, scan(config, paths), options, heartbeat)?)
 }
 
@@ -260,7 +261,9 @@ fn scan(config: &Config, paths: &Paths) -> Vec<crate::engine::Folder> {
         // Both crates name precisions in the same words.
         named => named.as_str().parse().unwrap_or(Wanted::Auto),
     };
-    catalog::scan(&paths.models(&config.models), wanted)
+    let mut folders = catalog::scan(&paths.models(&config.models), wanted);
+    catalog::allow_remote(&mut folders, config.models.remote);
+    folders
 }
 
 /// All physical cores but one, so that audio is never late because a model is busy; `None` leaves few cores to ONNX
@@ -286,18 +289,21 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// SIGTERM, SIGINT and SIGHUP, one after the other.
-fn signals() -> anyhow::Result<mpsc::Receiver<i32>> {
-    let mut caught = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+/// SIGTERM, SIGINT and SIGHUP, one after the other. SIGIO says that a file of a model is about to be changed.
+fn signals(engine: Engine<Model>) -> anyhow::Result<mpsc::Receiver<i32>> {
+    let mut caught = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGIO])?;
     let (send, signals) = mpsc::channel(8);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in caught.forever() {
-            // A reload more while eight are waiting changes nothing; an end is waited for.
-            if signal != SIGHUP && send.blocking_send(signal).is_err() {
-                return;
-            }
-            if signal == SIGHUP {
-                let _ = send.try_send(signal);
+            match signal {
+                SIGIO => drop(engine.inspect()),
+                // A reload more while eight are waiting changes nothing; an end is waited for.
+                SIGHUP => drop(send.try_send(signal)),
+                _ => {
+                    if send.blocking_send(signal).is_err() {
+                        return;
+                    }
+                }
             }
         }
     })?;

@@ -3,8 +3,8 @@
 
 use crate::names::interface;
 use crate::options::Key::{
-    self, DropOldest, Greedy, HandleToken, Instructions, MaxImageTokens, MaxTokens, Model, Priority, Schema, Seed,
-    Stop, Stream, Temperature, Thumbnail, Tiles, Tools, TopK, Voice,
+    self, AcceptLicense, DropOldest, Greedy, HandleToken, Instructions, MaxImageTokens, MaxTokens, Metered, Model,
+    Precision, Priority, Schema, Seed, Stop, Stream, Temperature, Thumbnail, Tiles, Tools, TopK, Voice,
 };
 
 /// `OpenConversation`.
@@ -62,7 +62,7 @@ pub const ADD: &[Key] = &[HandleToken, Priority];
 /// `Index1.Search`.
 pub const SEARCH: &[Key] = &[Priority];
 /// `Models1.Pull`.
-pub const PULL: &[Key] = &[HandleToken];
+pub const PULL: &[Key] = &[HandleToken, Precision, AcceptLicense, Metered];
 /// Methods that take no option yet.
 pub const NONE: &[Key] = &[];
 

@@ -51,6 +51,12 @@ words! {
         Tiles = "tiles",
         /// Whether a small whole image follows the tiles.
         Thumbnail = "thumbnail",
+        /// The precision of the weights.
+        Precision = "precision",
+        /// Whether the licence is accepted, whatever it is.
+        AcceptLicense = "accept_license",
+        /// Whether a connection may be used that costs money by the byte.
+        Metered = "metered",
     }
 }
 
@@ -124,6 +130,12 @@ pub struct Options {
     pub tiles: Option<u32>,
     /// Whether a small whole image follows the tiles.
     pub thumbnail: Option<bool>,
+    /// The precision of the weights.
+    pub precision: Option<String>,
+    /// Whether the licence is accepted, whatever it is.
+    pub accept_license: Option<bool>,
+    /// Whether a connection may be used that costs money by the byte.
+    pub metered: Option<bool>,
 }
 
 impl Options {
@@ -164,6 +176,9 @@ impl Options {
             (Key::MaxImageTokens, Variant::U32(count)) => self.max_image_tokens = Some(count),
             (Key::Tiles, Variant::U32(count)) => self.tiles = Some(count),
             (Key::Thumbnail, Variant::Bool(thumbnail)) => self.thumbnail = Some(thumbnail),
+            (Key::Precision, Variant::Str(word)) => self.precision = Some(word.to_string()),
+            (Key::AcceptLicense, Variant::Bool(accept)) => self.accept_license = Some(accept),
+            (Key::Metered, Variant::Bool(metered)) => self.metered = Some(metered),
             (Key::Temperature, Variant::F64(temperature)) => {
                 // Not written as two comparisons: what is not a number is outside every range.
                 if !(0.0..=2.0).contains(&temperature) {
@@ -222,6 +237,9 @@ impl Options {
             max_image_tokens,
             tiles,
             thumbnail,
+            precision,
+            accept_license,
+            metered,
         } = self;
         let entries = [
             (Key::HandleToken, handle_token.as_ref().map(|token| Variant::from(token.as_str()))),
@@ -242,6 +260,9 @@ impl Options {
             (Key::MaxImageTokens, max_image_tokens.map(Variant::from)),
             (Key::Tiles, tiles.map(Variant::from)),
             (Key::Thumbnail, thumbnail.map(Variant::from)),
+            (Key::Precision, precision.as_deref().map(Variant::from)),
+            (Key::AcceptLicense, accept_license.map(Variant::from)),
+            (Key::Metered, metered.map(Variant::from)),
         ];
         entries.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
@@ -252,10 +273,10 @@ impl Key {
     pub const fn signature(self) -> &'static str {
         match self {
             Self::HandleToken | Self::Model | Self::Priority | Self::Instructions | Self::Voice => "s",
-            Self::Tools | Self::Schema => "s",
+            Self::Tools | Self::Schema | Self::Precision => "s",
             Self::Stop => "as",
             Self::Seed => "t",
-            Self::Greedy | Self::DropOldest | Self::Thumbnail => "b",
+            Self::Greedy | Self::DropOldest | Self::Thumbnail | Self::AcceptLicense | Self::Metered => "b",
             Self::MaxTokens | Self::TopK | Self::MaxImageTokens | Self::Tiles => "u",
             Self::Temperature => "d",
             Self::Stream => "h",

@@ -106,6 +106,8 @@ pub struct Outcome {
     pub dropped: Option<u32>,
     /// Documents added.
     pub added: Option<u32>,
+    /// The address of the engine that the request left this daemon for.
+    pub remote: Option<String>,
     /// The model that was fetched.
     pub model: Option<OwnedObjectPath>,
     /// Seconds by stage.
@@ -127,6 +129,7 @@ impl Outcome {
             tool_calls,
             dropped,
             added,
+            remote,
             model,
             latency,
             failure,
@@ -159,6 +162,9 @@ impl Outcome {
         if let Some(added) = added {
             out.insert("added", Variant::from(*added));
         }
+        if let Some(remote) = remote {
+            out.insert("remote", Variant::from(without_nul(remote)));
+        }
         if let Some(model) = model {
             out.insert("model", Variant::ObjectPath(model.as_ref()));
         }
@@ -189,6 +195,7 @@ impl Outcome {
             tool_calls: take(&mut given, "tool_calls")?,
             dropped: take(&mut given, "dropped")?,
             added: take(&mut given, "added")?,
+            remote: take(&mut given, "remote")?,
             model: take(&mut given, "model")?,
             latency: take::<HashMap<String, f64>>(&mut given, "latency")?.unwrap_or_default().into_iter().collect(),
             failure,
@@ -261,6 +268,7 @@ mod tests {
             tool_calls: Some("[]".into()),
             dropped: Some(4),
             added: Some(2),
+            remote: Some("http://localhost/v1".into()),
             model: Some(OwnedObjectPath::try_from("/org/eddy/Admin1/model/x").expect("valid")),
             latency: BTreeMap::from([("first_audio".into(), 0.25)]),
             failure: Some(Failure::from(&Error::muted())),

@@ -116,6 +116,14 @@ pub enum Error {
         /// The database's own words.
         reason: String,
     },
+    /// A server that keeps an index did not do what it was asked.
+    #[error("{url}: {reason}; check that the server runs and that the address is right")]
+    Server {
+        /// What was asked.
+        url: String,
+        /// Why it came to nothing.
+        reason: String,
+    },
     /// The computation was stopped from outside.
     #[error("stopped")]
     Stopped,

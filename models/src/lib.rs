@@ -22,4 +22,4 @@ pub mod vision;
 
 pub use error::{Error, Result};
 pub use graph::Stop;
-pub use runtime::{Runtime, RuntimeOptions};
+pub use runtime::{Runtime, RuntimeOptions, forbid_telemetry};

@@ -26,6 +26,9 @@ const SYSTEM_FOLDERS: [&str; 6] = [
     "/usr/lib/eddy",
 ];
 
+/// What the library looks at before it begins to record.
+const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
+
 /// How ONNX Runtime is started.
 #[derive(Debug, Clone, Default)]
 pub struct RuntimeOptions {
@@ -78,12 +81,26 @@ impl Runtime {
     }
 }
 
+/// Switches the library's own reporting off. Microsoft's builds for Linux write an identifier of the machine and a database
+/// of events below `~/.cache/Microsoft` as soon as an environment is made, to be sent when there is a network, and asking
+/// that environment to stop comes too late. [`Runtime::start`] refuses to load the library before this was called.
+///
+/// # Safety
+/// The process has no other thread yet: one that reads the environment through the C library would race with this.
+pub unsafe fn forbid_telemetry() {
+    // SAFETY: as promised by the caller.
+    unsafe { std::env::set_var(NO_TELEMETRY, "1") };
+}
+
 fn load(library: &Path, options: &RuntimeOptions) -> Result<Environment> {
     let unusable = |reason: String| Error::RuntimeUnusable {
         path: library.to_path_buf(),
         reason: one_line(&reason),
         wanted: OLDEST_VERSION,
     };
+    if std::env::var_os(NO_TELEMETRY).is_none_or(|value| value != "1") {
+        return Err(unusable(format!("it would record what it does; set {NO_TELEMETRY}=1 before it is loaded")));
+    }
     let builder = ort::init_from(library).map_err(|error| unusable(error.to_string()))?;
     // Spinning workers answer a few microseconds sooner and take whole cores from the desktop.
     let mut pool =

@@ -268,10 +268,15 @@ impl Heard {
 
 impl Listening {
     pub async fn to(client: &Connection, token: &str) -> Self {
+        Self::on(Bus::Assistant, client, token).await
+    }
+
+    /// The same for a request of either connection.
+    pub async fn on(bus: Bus, client: &Connection, token: &str) -> Self {
         let sender = client.unique_name().unwrap().to_string();
         let token = Token::new(token).unwrap();
-        let path = path(Bus::Assistant, Collection::Request { sender: Some(&sender), token: &token });
-        let request = RequestProxy::builder(client).path(path).build().await.unwrap();
+        let path = path(bus, Collection::Request { sender: Some(&sender), token: &token });
+        let request = RequestProxy::builder(client).destination(bus.name()).path(path).build().await.unwrap();
         let deltas = request.receive_delta_signal().await.unwrap();
         let ends = request.receive_finished().await.unwrap();
         Self { request, deltas, ends }

@@ -10,6 +10,7 @@ pub mod compare;
 pub mod eddy;
 pub mod fixtures;
 pub mod heard;
+pub mod hub;
 pub mod load;
 pub mod npy;
 pub mod room;

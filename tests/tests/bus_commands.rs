@@ -212,7 +212,7 @@ fn without_a_daemon_the_way_to_one_is_told() {
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     };
-    for verb in [&["status"][..], &["chat", "hello"], &["models", "list"], &["index", "create", "x"]] {
+    for verb in [&["status"][..], &["chat", "hello"], &["models", "load", "x"], &["index", "create", "x"]] {
         let error = eddy(verb, &bus.address);
         assert!(
             error.contains("no eddyd answers") && error.contains("systemctl --user start eddy"),

@@ -152,7 +152,7 @@ fn errors_have_their_names_and_say_what_to_do() {
         ),
         (Bus::Assistant, &["org.eddy.Speech1.Synthesize", "x", "{'model': <'other'>}"], "NotFound", "\"other\""),
         (Bus::Assistant, &["org.eddy.Speech1.Synthesize", "", "{}"], "InvalidArgument", "text"),
-        (Bus::Admin, &["org.eddy.Models1.Pull", "a/b", "{}"], "Unsupported", "a/b"),
+        (Bus::Admin, &["org.eddy.Models1.Pull", "a/b/c", "{}"], "InvalidArgument", "OWNER/NAME"),
         (Bus::Admin, &["org.eddy.Access1.SetRule", "notes", "listen", "deny", "{}"], "InvalidArgument", "application"),
         (Bus::Admin, &["org.eddy.Access1.SetRule", "*", "hear", "deny", "{}"], "InvalidArgument", "listen, converse"),
         (Bus::Admin, &["org.eddy.Access1.RemoveRule", "*", "listen"], "NotFound", "* listen"),

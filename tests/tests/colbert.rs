@@ -147,7 +147,7 @@ fn search_finds_what_brute_force_finds() {
     for start in (0..2000).step_by(250) {
         fill(&mut index, start..start + 250);
     }
-    assert_eq!(index.count(), 2000);
+    assert_eq!(index.passages(), 2000);
     let documents: Vec<Vectors> = (0..2000).map(|number| some_vectors(number, 4 + number as usize % 13)).collect();
     let mut same = 0;
     for query in 0..200 {
@@ -174,7 +174,7 @@ fn passages_come_go_and_stay() {
     assert_eq!(index.remove(&["note-3", "note-7", "nobody"]).unwrap(), 2);
     let moved = Passage { text: "another text".into(), ..passage(5) };
     index.add(&[moved], &[some_vectors(777, 6)]).unwrap();
-    assert_eq!(index.count(), 98);
+    assert_eq!(index.passages(), 98);
 
     let check = |index: &LocalIndex| {
         let hit = |seed: u32, rows: usize| index.search(&some_vectors(seed, rows), 1).unwrap().remove(0).passage;
@@ -186,10 +186,10 @@ fn passages_come_go_and_stay() {
     assert!(matches!(LocalIndex::open(folder.path(), Access::Write), Err(Error::InUse { .. })));
     drop(index);
     let mut index = LocalIndex::open(folder.path(), Access::Write).unwrap();
-    assert_eq!(index.count(), 98);
+    assert_eq!(index.passages(), 98);
     check(&index);
     fill(&mut index, 200..210);
-    assert_eq!(index.count(), 108);
+    assert_eq!(index.passages(), 108);
     assert!(index.search(&Vectors::new(8, vec![0.5; 8]), 1).is_err(), "another width");
     assert!(matches!(LocalIndex::open(Path::new("/nonexistent"), Access::Read), Err(Error::NotAnIndex { .. })));
 }
@@ -226,7 +226,11 @@ fn a_killed_writer_loses_at_most_its_unfinished_batch() {
 
         let mut index = LocalIndex::open(&folder.path().join("index"), Access::Write).unwrap();
         let finished = (done.last().unwrap() + 1) as usize * 50;
-        assert!(index.count() >= finished && index.count().is_multiple_of(50), "{} of {finished}", index.count());
+        assert!(
+            index.passages() >= finished && index.passages().is_multiple_of(50),
+            "{} of {finished}",
+            index.passages()
+        );
         for number in [0, 49, finished as u32 - 1] {
             let hit = index.search(&some_vectors(number, 4 + number as usize % 13), 1).unwrap().remove(0);
             assert_eq!(hit.passage, passage(number));

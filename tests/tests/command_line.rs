@@ -531,3 +531,21 @@ fn replace_in(path: &Path, from: &[u8], to: &[u8]) {
     }
     std::fs::write(path, bytes).unwrap();
 }
+
+#[test]
+fn nothing_but_the_answer_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (home, answer) = (folder.path().join("home"), folder.path().join("answer.wav"));
+    std::fs::create_dir(&home).unwrap();
+    let mut command = command(&["converse", &question(), "--model", &model("speech-a"), "--max-items", "8"]);
+    command.arg("-o").arg(&answer).env("ORT_DYLIB_PATH", runtime_folder().join("libonnxruntime.so.1.32.0"));
+    // The library's own reporting stays off, whatever the environment says.
+    command.env("HOME", &home).env("TMPDIR", &home).env("ORT_DISABLE_TELEMETRY", "0");
+    for variable in ["XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"] {
+        command.env_remove(variable);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success() && answer.is_file(), "{output:?}");
+    let written: Vec<_> = std::fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(written.is_empty(), "{written:?}");
+}

@@ -44,11 +44,18 @@ settings! {
         /// Memory that all loaded models together may take. "auto" is half of the machine's memory. A
         /// model that cannot fit is refused; otherwise the one unused for longest makes room.
         memory_budget: Auto<Bytes> = Auto::Auto, live, (Bytes::mib(64), Bytes(1 << 50));
+        /// Memory in which each text model keeps what it has read, so that a prompt that begins as an earlier
+        /// one is not read again. What was unused for longest makes room. Holds for models loaded from then on.
+        prefix_cache: Bytes = Bytes::mib(256), restart, (Bytes(0), Bytes(1 << 40));
         /// How long a model may be idle before it is unloaded.
         idle_unload: Never = Never::After(Duration::from_secs(600)), live,
             (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
         /// Model folders (by name) that are never unloaded, neither when idle nor to make room.
         pinned: Vec<String> = Vec::new(), live;
+        /// Let questions in text and images leave the daemon for models that another engine serves: folders
+        /// with a remote.toml. Such a model serves who names it, or the task that names it above; its
+        /// results say where they were made. A unit without network needs its drop-in remote.conf too.
+        remote: bool = false, live;
         /// Model folders (by name) that are loaded when the daemon starts, rather than on first use.
         preload: Vec<String> = Vec::new(), restart;
     }

@@ -44,7 +44,8 @@ pub fn engine_options(config: &Config, budget: Option<u64>) -> EngineOptions {
 }
 
 /// Half of the machine's memory; two gigabytes where that cannot be known.
-fn half_of_memory() -> u64 {
+#[must_use]
+pub fn half_of_memory() -> u64 {
     let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
         line.split_whitespace().next()?.parse::<u64>().ok()

@@ -10,6 +10,7 @@ mod assistant;
 mod conversation;
 mod core;
 mod daemon;
+mod fetch;
 mod index;
 mod login;
 mod model;
@@ -29,7 +30,7 @@ use std::collections::HashMap;
 
 use zbus::{OwnedVariant, Variant};
 
-pub use self::core::{Core, engine_options};
+pub use self::core::{Core, engine_options, half_of_memory};
 pub use daemon::ReloadOrder;
 pub use login::{follow as follow_login, system_bus};
 pub use peers::Peers;

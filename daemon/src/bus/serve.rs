@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eddy_config::Paths;
 use eddy_ipc::{Bus, Collection, path};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -13,6 +14,7 @@ use zbus::{Connection, MatchRule, MessageStream};
 
 use super::core::Core;
 use super::daemon::ReloadOrder;
+use super::fetch::Fetch;
 use super::{access, assistant, daemon, index, model, models, retrieval, speech, text, vision};
 
 /// How long the bus daemon may take to answer.
@@ -78,6 +80,7 @@ pub async fn serve(
     core: &Arc<Core>,
     bus: DBusProxy<'static>,
     reloads: mpsc::Sender<ReloadOrder>,
+    paths: &Paths,
 ) -> zbus::Result<Ended> {
     let root = Bus::Assistant.root();
     let server = core.assistant.object_server();
@@ -95,7 +98,8 @@ pub async fn serve(
     let root = Bus::Admin.root();
     let server = core.admin.object_server();
     server.at(root, ObjectManager).await?;
-    server.at(root, models::Models::new(core)).await?;
+    let fetch = Fetch::new(&paths.state, reloads.clone());
+    server.at(root, models::Models::new(core, paths.clone(), fetch)).await?;
     server.at(root, access::Access::new(core)).await?;
     server.at(root, daemon::Daemon::new(core, reloads)).await?;
     let listed: HashMap<_, _> = core

@@ -11,8 +11,9 @@ use zbus::{OwnedObjectPath, OwnedVariant};
 
 use super::core::Core;
 use super::request::Request;
-use crate::engine::Task;
-use crate::jobs::{Delivery, TextJob, Words, asked};
+use crate::engine::{Job, Task};
+use crate::jobs::{Delivery, Model, RemoteJob, TextJob, Words, asked};
+use crate::remote::Ask;
 
 const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
 
@@ -72,8 +73,11 @@ impl Text {
         let token = options.handle_token.take();
         let request = Request::open(&self.core, Bus::Assistant, &peer, Capability::Converse, token).await?;
         let delivery = Delivery::new(Arc::clone(request.feed()), Words::Answer, None, stream);
-        let job = TextJob::new(asked, delivery, Some(Box::new(hold)));
-        self.core.submit(&request, Box::new(job), model, options.priority);
+        let job: Box<dyn Job<Model>> = match self.core.engine.is_remote(&model) {
+            true => Box::new(RemoteJob::new(Ask::Text(Box::new(asked)), delivery, Some(Box::new(hold)))),
+            false => Box::new(TextJob::new(asked, delivery, Some(Box::new(hold)))),
+        };
+        self.core.submit(&request, job, model, options.priority);
         Ok(request.path())
     }
 }

@@ -11,8 +11,9 @@ use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant};
 
 use super::core::{Core, Incoming};
 use super::request::Request;
-use crate::engine::Task;
-use crate::jobs::{Delivery, Look, VisionJob, Words, asked};
+use crate::engine::{Job, Task};
+use crate::jobs::{Delivery, Hold, Look, Model, RemoteJob, VisionJob, Words, asked};
+use crate::remote::Ask;
 use crate::vision::Question;
 
 /// The interface on the assistant's root.
@@ -62,7 +63,7 @@ impl Vision {
         }
         let model = self.core.model(Task::Vision, &options)?;
         let asked = asked(Vec::new(), &options, &config)?;
-        let question = Question { words: question, draw: asked.draw, options: asked.options };
+        let remote = self.core.engine.is_remote(&model);
         let limits = Limits { bytes: config.limits.image_bytes.0, ..Limits::default() };
         let knobs = knobs(&options);
         let intake = self.core.intake(&peer, Incoming::Images, images.into_iter().map(Into::into).collect())?;
@@ -72,8 +73,15 @@ impl Vision {
         let (core, theirs) = (Arc::clone(&self.core), Arc::clone(&request));
         intake.read(&request, move |files, held| {
             let delivery = Delivery::new(Arc::clone(theirs.feed()), Words::Answer, None, stream);
-            let job = VisionJob::new(Look { files, limits, knobs, question }, delivery, Some(Box::new(held)));
-            core.submit(&theirs, Box::new(job), model, options.priority);
+            let hold: Option<Hold> = Some(Box::new(held));
+            let job: Box<dyn Job<Model>> = if remote {
+                let ask = Ask::Images { files, asked: Box::new(asked), words: question };
+                Box::new(RemoteJob::new(ask, delivery, hold))
+            } else {
+                let question = Question { words: question, draw: asked.draw, options: asked.options };
+                Box::new(VisionJob::new(Look { files, limits, knobs, question }, delivery, hold))
+            };
+            core.submit(&theirs, job, model, options.priority);
         });
         Ok(request.path())
     }

@@ -67,6 +67,9 @@ struct Said {
     report: Map<String, Value>,
 }
 
+/// Bytes of one conversation that are kept for its next turn.
+const PREFIX_CACHE: usize = 64 << 20;
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -78,7 +81,7 @@ pub fn run(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcome> 
         Place::Here(folder) => {
             let wanted = arguments.model.load.wanted()?;
             let engine = arguments.model.load.engine()?;
-            let author = Author::load(&engine.runtime, &folder, wanted, engine.interrupt.stop())?;
+            let author = Author::load(&engine.runtime, &folder, wanted, PREFIX_CACHE, engine.interrupt.stop())?;
             warn_of_stand_in(&folder, wanted, author.model.identity().precision);
             Partner::Here(Box::new(author), engine.interrupt)
         }
@@ -232,8 +235,17 @@ fn by_daemon(
         "messages_dropped": outcome.dropped.unwrap_or_default(),
         "timings": outcome.latency,
     });
-    let Value::Object(report) = report else { return Err(anyhow::anyhow!("a report is an object")) };
+    let Value::Object(mut report) = report else { return Err(anyhow::anyhow!("a report is an object")) };
+    mark_remote(outcome.remote.as_deref(), &mut report);
     Ok(Said { reason, written, report })
+}
+
+/// Says where an answer was made, and marks its report, if that was not here.
+pub fn mark_remote(remote: Option<&str>, report: &mut Map<String, Value>) {
+    if let Some(url) = remote {
+        eprintln!("eddy: answered by {url}; the question left this machine's daemon");
+        report.insert("remote".into(), url.into());
+    }
 }
 
 fn warn_of_dropped(messages: u32) {

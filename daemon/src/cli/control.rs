@@ -16,9 +16,16 @@ use super::output::Output;
 ///
 /// # Errors
 /// One line about what went wrong.
-pub fn mute(muted: bool, bus: &BusArguments) -> anyhow::Result<Outcome> {
+pub fn mute(muted: bool, json: bool, bus: &BusArguments) -> anyhow::Result<Outcome> {
     let daemon = Daemon::connect(bus)?;
-    daemon.call(async |connection| AssistantProxy::new(connection).await?.set_muted(muted).await)?;
+    let muted = daemon.call(async |connection| -> eddy_ipc::Result<bool> {
+        let assistant = AssistantProxy::new(connection).await?;
+        assistant.set_muted(muted).await?;
+        Ok(assistant.muted().await?)
+    })?;
+    let mut output = Output::new(json);
+    output.line(if muted { "muted" } else { "not muted" })?;
+    output.finish(Map::from_iter([("muted".to_owned(), muted.into())]))?;
     Ok(Outcome::Done)
 }
 
@@ -26,17 +33,18 @@ pub fn mute(muted: bool, bus: &BusArguments) -> anyhow::Result<Outcome> {
 ///
 /// # Errors
 /// One line about what went wrong.
-pub fn interrupt(bus: &BusArguments) -> anyhow::Result<Outcome> {
+pub fn interrupt(json: bool, bus: &BusArguments) -> anyhow::Result<Outcome> {
     Daemon::connect(bus)?.call(async |connection| AssistantProxy::new(connection).await?.interrupt().await)?;
+    Output::new(json).finish(Map::new())?;
     Ok(Outcome::Done)
 }
 
-/// Arguments of `eddy status`.
+/// Arguments of `eddy status`, `mute`, `unmute` and `interrupt`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Print one JSON object.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// What the assistant says of itself.

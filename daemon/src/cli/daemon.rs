@@ -127,19 +127,34 @@ impl Daemon {
     /// Those of [`Self::call`], and those of `told`.
     pub fn follow<T>(
         &self,
+        options: Options,
+        begin: impl AsyncFnOnce(&Connection, &Options) -> eddy_ipc::Result<T>,
+        told: impl FnMut(&Delta) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(T, Ended)> {
+        self.follow_on(Bus::Assistant, options, begin, told)
+    }
+
+    /// The same for a request of either connection.
+    ///
+    /// # Errors
+    /// Those of [`Self::follow`].
+    pub fn follow_on<T>(
+        &self,
+        bus: Bus,
         mut options: Options,
         begin: impl AsyncFnOnce(&Connection, &Options) -> eddy_ipc::Result<T>,
         mut told: impl FnMut(&Delta) -> anyhow::Result<()>,
     ) -> anyhow::Result<(T, Ended)> {
         let token = Token::new(&format!("eddy_cli_{}", std::process::id())).map_err(anyhow::Error::new)?;
         let sender = self.connection.unique_name().map(ToString::to_string);
-        let path = path(Bus::Assistant, Collection::Request { sender: sender.as_deref(), token: &token });
+        let path = path(bus, Collection::Request { sender: sender.as_deref(), token: &token });
         options.handle_token = Some(token);
         self.runtime.block_on(async {
-            let request = RequestProxy::builder(&self.connection).path(path).build().await?;
+            let request = RequestProxy::builder(&self.connection).destination(bus.name()).path(path).build().await?;
             // Before the call, so that nothing is missed.
             let mut deltas = request.receive_delta_signal().await?;
             let mut ends = request.receive_finished().await?;
+            let mut owners = request.inner().receive_owner_changed().await?;
             let begun = begin(&self.connection, &options).await.map_err(|error| self.explained(error))?;
             loop {
                 tokio::select! {
@@ -160,6 +175,9 @@ impl Daemon {
                         let result = result.collect::<Result<_, zbus::Error>>()?;
                         let outcome = eddy_ipc::Outcome::from_dictionary(result)?;
                         return Ok((begun, Ended { state, outcome }));
+                    }
+                    Some(None) = owners.next() => {
+                        anyhow::bail!("eddyd ended before it was done; its log says why, and the request can be made again");
                     }
                     else => anyhow::bail!("the bus has gone"),
                 }

@@ -180,7 +180,11 @@ fn models(config: &Config, paths: &Paths) -> Vec<Finding> {
     if found.is_empty() {
         let names: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
         let seen = format!("none in {}", names.join(", "));
-        return vec![Finding::bad("model", seen, "put a model folder there, or name its place in models.directories")];
+        return vec![Finding::bad(
+            "model",
+            seen,
+            "`eddy models pull` fetches one, `eddy models list --available` shows which there are",
+        )];
     }
     let finding = |folder: &crate::engine::Folder| match (&folder.problem, folder.task) {
         (Some(problem), _) => Finding::fair("model", format!("{}: {problem}", folder.name), "fetch the folder again"),

@@ -128,7 +128,8 @@ fn by_daemon(
         "timings": outcome.latency,
     });
     let verdict = ended.verdict()?;
-    if let Value::Object(report) = report {
+    if let Value::Object(mut report) = report {
+        super::chat::mark_remote(outcome.remote.as_deref(), &mut report);
         output.finish(report)?;
     }
     Ok(verdict)

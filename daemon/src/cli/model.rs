@@ -80,7 +80,14 @@ pub enum Place {
 /// For options about loading a model that the daemon loads.
 pub fn place(model: Option<&str>, load: &LoadArguments) -> anyhow::Result<Place> {
     match model {
-        Some(model) if model.contains('/') || Path::new(model).is_dir() => Ok(Place::Here(model.into())),
+        Some(model) if model.contains('/') || Path::new(model).is_dir() => {
+            let elsewhere = Path::new(model).join(crate::remote::FILE).is_file();
+            anyhow::ensure!(
+                !elsewhere,
+                "{model}: another engine serves it, and the daemon speaks to that; give --model its name alone"
+            );
+            Ok(Place::Here(model.into()))
+        }
         name => {
             let needless = [
                 ("--precision", load.precision.is_some()),

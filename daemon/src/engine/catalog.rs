@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use eddy_models::folder::{ModelFolder, Role, Wanted};
+use eddy_store::Manifest;
 
 use super::slot::{Folder, Task};
+use crate::remote::{self, Description};
 
 /// The model folders in `directories`, in that order and by name inside each; of two with one name the first. A
 /// directory that is a model folder itself counts as one. What looks like a model and cannot be used is listed with
@@ -40,7 +42,8 @@ fn candidates(directory: &Path) -> Vec<PathBuf> {
 /// Whether somebody meant this to be a model: graphs, or the configuration of one.
 fn looks_like_model(path: &Path) -> bool {
     let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-    !hidden && (path.join("onnx").is_dir() || path.join("tokenizer.json").is_file())
+    let described = path.join("onnx").is_dir() || path.join("tokenizer.json").is_file();
+    !hidden && (described || path.join(remote::FILE).is_file())
 }
 
 fn look(name: String, path: PathBuf, wanted: Wanted) -> Folder {
@@ -48,16 +51,43 @@ fn look(name: String, path: PathBuf, wanted: Wanted) -> Folder {
         name,
         family: String::new(),
         precision: String::new(),
-        license: license(&path),
+        license: license(&path).or_else(|| Manifest::read(&path).ok()??.license).unwrap_or_default(),
         path,
         task: None,
         bytes: 0,
+        remote: None,
         problem: None,
     };
+    match Description::read(&folder.path) {
+        Some(Ok(description)) => return elsewhere(folder, description),
+        Some(Err(problem)) => return Folder { problem: Some(problem), ..folder },
+        None => {}
+    }
     if let Err(error) = measure(&mut folder, wanted) {
         folder.problem = Some(error.to_string());
     }
     folder
+}
+
+/// A model that another engine serves.
+fn elsewhere(folder: Folder, description: Description) -> Folder {
+    Folder {
+        family: "remote".into(),
+        task: Some(description.task()),
+        problem: remote::refused_by_unit(),
+        remote: Some(description),
+        ..folder
+    }
+}
+
+/// Takes models that other engines serve out of use, unless they are allowed.
+pub fn allow_remote(folders: &mut [Folder], allowed: bool) {
+    for folder in folders.iter_mut().filter(|folder| !allowed && folder.remote.is_some()) {
+        folder.problem = Some(
+            "what is asked of it leaves this machine's daemon; set models.remote = true in eddy.toml to allow it"
+                .into(),
+        );
+    }
 }
 
 fn measure(found: &mut Folder, wanted: Wanted) -> eddy_models::Result<()> {
@@ -95,19 +125,16 @@ fn model_type(path: &Path) -> Option<String> {
 }
 
 /// The licence that the front matter of `README.md` states: its own name where `license` is only `other`.
-fn license(path: &Path) -> String {
-    let Ok(text) = std::fs::read_to_string(path.join("README.md")) else { return String::new() };
-    let Some(matter) = text.strip_prefix("---").and_then(|rest| rest.split("\n---").next()) else {
-        return String::new();
-    };
+fn license(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path.join("README.md")).ok()?;
+    let matter = text.strip_prefix("---")?.split("\n---").next()?;
     let field = |name: &str| {
         let line = matter.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.map(|value| value.trim().trim_matches(['"', '\'']).to_owned())
     };
     match field("license") {
-        Some(license) if license == "other" => field("license_name").unwrap_or(license),
-        Some(license) => license,
-        None => String::new(),
+        Some(license) if license == "other" => field("license_name").or(Some(license)),
+        license => license,
     }
 }
 

@@ -128,7 +128,9 @@ impl<M: Send + 'static> Engine<M> {
                 Some(found.ok_or_else(|| Error::not_found("model", name))?)
             }
             None => {
-                let mut able = statuses.iter().filter(|status| status.folder.task == Some(choice.task));
+                // What leaves the daemon does so only where somebody has named it.
+                let here = statuses.iter().filter(|status| status.folder.remote.is_none());
+                let mut able = here.filter(|status| status.folder.task == Some(choice.task));
                 let first = able.clone().next();
                 able.find(|status| status.state != ModelState::Failed).or(first)
             }
@@ -144,6 +146,13 @@ impl<M: Send + 'static> Engine<M> {
             ))),
             None => Err(Error::model_failed(&found.folder.name, &found.reason)),
         }
+    }
+
+    /// Whether another engine serves a model.
+    #[must_use]
+    pub fn is_remote(&self, model: &str) -> bool {
+        let statuses = self.shared.statuses.borrow();
+        statuses.iter().any(|status| status.folder.name == model && status.folder.remote.is_some())
     }
 
     /// Puts a job into the queue and tells how many are before it. After an error the job has been dropped, and its
@@ -210,6 +219,14 @@ impl<M: Send + 'static> Engine<M> {
     /// As for [`Self::submit`].
     pub fn catalog(&self, folders: Vec<Folder>) -> Result<()> {
         self.send(Command::Catalog(folders))
+    }
+
+    /// Looks whether files of models in memory are about to be changed, and lets those models go.
+    ///
+    /// # Errors
+    /// As for [`Self::submit`].
+    pub fn inspect(&self) -> Result<()> {
+        self.send(Command::Inspect)
     }
 
     /// Every model as it stands, and a way to wait for changes.

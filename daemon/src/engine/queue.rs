@@ -1,13 +1,20 @@
-//! The order of work: classes by urgency, callers in turn inside a class, a caller's jobs in their order.
+//! The order of work: classes by urgency, callers in turn inside a class, a caller's jobs in their order. A class that is
+//! never the most urgent one still gets a step now and then, unless a person at the microphone waits.
 
 use std::collections::VecDeque;
 
 use super::job::Urgency;
 
+/// Steps of more urgent work that a class lets pass before it gets one: callers that chat without a pause must not keep a
+/// batch from ever ending, and lose a fifteenth of their speed to it.
+const PASSED_AT_MOST: u32 = 15;
+
 /// Jobs that can run now.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     classes: [VecDeque<Lane<T>>; Urgency::ALL.len()],
+    /// Steps that each class let pass since its last one.
+    passed: [u32; Urgency::ALL.len()],
 }
 
 /// One caller's jobs of one class. A lane is never empty.
@@ -26,7 +33,7 @@ pub(super) struct Place {
 
 impl<T> Queue<T> {
     pub fn new() -> Self {
-        Self { classes: Urgency::ALL.map(|_| VecDeque::new()) }
+        Self { classes: Urgency::ALL.map(|_| VecDeque::new()), passed: [0; Urgency::ALL.len()] }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -43,15 +50,29 @@ impl<T> Queue<T> {
         self.lane(place).push_front(job);
     }
 
-    /// Takes the most urgent job out.
+    /// Takes the next job out: the most urgent one, or one that has let many pass.
     pub fn next(&mut self) -> Option<T> {
-        let class = self.classes.iter_mut().find(|class| !class.is_empty())?;
+        let chosen = self.choose()?;
+        self.passed[chosen] = 0;
+        for (class, passed) in self.classes.iter().zip(&mut self.passed).skip(chosen + 1) {
+            *passed = if class.is_empty() { 0 } else { passed.saturating_add(1) };
+        }
+        let class = &mut self.classes[chosen];
         let mut lane = class.pop_front()?;
         let job = lane.jobs.pop_front();
         if !lane.jobs.is_empty() {
             class.push_back(lane);
         }
         job
+    }
+
+    fn choose(&self) -> Option<usize> {
+        let most_urgent = self.classes.iter().position(|class| !class.is_empty())?;
+        if most_urgent == Urgency::Voice as usize {
+            return Some(most_urgent);
+        }
+        let waiting = |&class: &usize| !self.classes[class].is_empty() && self.passed[class] >= PASSED_AT_MOST;
+        Some((most_urgent + 1..self.classes.len()).find(waiting).unwrap_or(most_urgent))
     }
 
     /// Takes every job out for which `wanted` is false.
@@ -100,6 +121,25 @@ mod tests {
         queue.push(at(Voice, 1), "voice");
         assert_eq!([queue.next(), queue.next(), queue.next()], [Some("voice"), Some("interactive"), Some("batch")]);
         assert!(queue.next().is_none() && queue.is_empty());
+    }
+
+    #[test]
+    fn a_batch_goes_on_beside_callers_that_never_pause_but_not_beside_a_voice() {
+        let (mut queue, mut order) = (Queue::new(), Vec::new());
+        queue.push(at(Interactive, 1), Interactive);
+        queue.push(at(Batch, 2), Batch);
+        for _ in 0..64 {
+            let urgency = queue.next().expect("two jobs without an end");
+            order.push(urgency);
+            queue.give_back(at(urgency, if urgency == Batch { 2 } else { 1 }), urgency);
+        }
+        let batch: Vec<usize> = (0..64).filter(|&step| order[step] == Batch).collect();
+        assert_eq!(batch, [15, 31, 47, 63]);
+        queue.push(at(Voice, 3), Voice);
+        for _ in 0..64 {
+            assert_eq!(queue.next(), Some(Voice));
+            queue.give_back(at(Voice, 3), Voice);
+        }
     }
 
     #[test]

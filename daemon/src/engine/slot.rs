@@ -10,9 +10,10 @@ use eddy_models::folder::Family;
 
 use super::caller::Ticket;
 use super::handle::Permit;
-use super::job::{Brake, Job, Loaded, Urgency};
+use super::job::{Brake, Guard, Job, Loaded, Urgency};
 use super::queue::Place;
 use super::status::ModelStatus;
+use crate::remote::Description;
 
 /// What a model can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +69,8 @@ pub struct Folder {
     pub license: String,
     /// Bytes of its weights in that precision.
     pub bytes: u64,
+    /// The engine that serves it, if that is another one.
+    pub remote: Option<Description>,
     /// Why it cannot be loaded.
     pub problem: Option<String>,
 }
@@ -97,6 +100,7 @@ pub(super) enum State<M> {
         model: M,
         brake: Arc<dyn Brake>,
         remarks: Vec<String>,
+        guard: Box<dyn Guard>,
     },
     Failed {
         reason: String,
@@ -117,6 +121,8 @@ pub(super) struct Slot<M> {
     pub leaving: bool,
     /// Its folder is no longer there; the slot goes when nobody uses it.
     pub vanished: bool,
+    /// What a later listing found under its name, while it was in memory or on its way there.
+    pub newer: Option<Folder>,
 }
 
 impl<M> Slot<M> {
@@ -134,6 +140,19 @@ impl<M> Slot<M> {
             pinned: false,
             leaving: false,
             vanished: false,
+            newer: None,
+        }
+    }
+
+    /// Takes what a later listing found, now that nothing of what was before is in memory.
+    pub fn renew(&mut self) {
+        if let Some(folder) = self.newer.take() {
+            if let Some(reason) = &folder.problem {
+                self.state = State::Failed { reason: reason.clone(), at: Instant::now() };
+            } else if matches!(self.state, State::Failed { .. }) {
+                self.state = State::Unloaded;
+            }
+            self.folder = folder;
         }
     }
 
@@ -155,7 +174,7 @@ impl<M> Slot<M> {
     pub fn settle(&mut self, loaded: Result<Loaded<M>, String>) {
         self.last_used = Instant::now();
         self.state = match loaded {
-            Ok(Loaded { model, brake, remarks }) => State::Loaded { model, brake, remarks },
+            Ok(Loaded { model, brake, remarks, guard }) => State::Loaded { model, brake, remarks, guard },
             Err(reason) => State::Failed { reason, at: Instant::now() },
         };
     }

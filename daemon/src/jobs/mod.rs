@@ -2,11 +2,13 @@
 
 mod delivery;
 mod feed;
+mod lease;
 mod line;
 mod live;
 mod loader;
 mod memory;
 mod options;
+mod remote;
 mod retrieval;
 mod speech;
 mod text;
@@ -21,6 +23,7 @@ pub use live::{Audience, LiveJob, LiveWork, Told, TurnEnd, Utterance, Wish};
 pub use loader::{Model, OnnxLoader};
 pub use memory::{Hold, Memory};
 pub use options::{Drawn, asked, reply_options};
+pub use remote::RemoteJob;
 pub use retrieval::EncodeJob;
 pub use speech::{Input, SpeechJob, SpeechWork};
 pub use text::TextJob;

@@ -133,7 +133,7 @@ impl Job<Model> for TextJob {
         };
         let author = match model {
             Some(Model::Text(author)) => Some(author.as_mut()),
-            Some(Model::Speech(_) | Model::Vision(_) | Model::Retrieval(_)) | None => None,
+            Some(Model::Speech(_) | Model::Vision(_) | Model::Retrieval(_) | Model::Remote(_)) | None => None,
         };
         let summary = turn.map(|turn| turn.close(author)).unwrap_or_default();
         let (state, outcome) = match (ending, called) {

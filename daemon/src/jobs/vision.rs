@@ -138,7 +138,7 @@ impl Job<Model> for VisionJob {
         };
         let viewer = match model {
             Some(Model::Vision(viewer)) => Some(viewer.as_mut()),
-            Some(Model::Speech(_) | Model::Text(_) | Model::Retrieval(_)) | None => None,
+            Some(Model::Speech(_) | Model::Text(_) | Model::Retrieval(_) | Model::Remote(_)) | None => None,
         };
         let seen = turn.map(|turn| turn.close(viewer)).unwrap_or_default();
         let (state, outcome) = match ending {

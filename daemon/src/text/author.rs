@@ -7,9 +7,6 @@ use eddy_models::folder::Wanted;
 use eddy_models::text::{Prefixes, TextModel};
 use eddy_models::{Result, Runtime, Stop};
 
-/// Bytes of what has been read that are kept for later turns; some ten thousand positions of a model of 1.2B.
-const KEPT_BYTES: usize = 256 << 20;
-
 /// A model, its chat template, what it has read, and what can hold its replies to a form.
 #[derive(Debug)]
 pub struct Author {
@@ -24,15 +21,16 @@ pub struct Author {
 }
 
 impl Author {
-    /// Loads the model in `folder`.
+    /// Loads the model in `folder`, which may keep `prefix_cache` bytes of what it reads for later turns; 256 MiB are
+    /// some ten thousand positions of a model of 1.2B.
     ///
     /// # Errors
     /// Those of [`TextModel::load`] and [`ChatTemplate::load`].
-    pub fn load(runtime: &Runtime, folder: &Path, wanted: Wanted, stop: &Stop) -> Result<Self> {
+    pub fn load(runtime: &Runtime, folder: &Path, wanted: Wanted, prefix_cache: usize, stop: &Stop) -> Result<Self> {
         Ok(Self {
             model: TextModel::load(runtime, folder, wanted, stop)?,
             template: ChatTemplate::load(folder)?,
-            prefixes: Prefixes::new(KEPT_BYTES),
+            prefixes: Prefixes::new(prefix_cache),
             constrainer: None,
         })
     }

@@ -39,7 +39,7 @@ impl Local {
         if let Some(problem) = found.problem {
             anyhow::bail!("{problem}");
         }
-        let loader = Arc::new(OnnxLoader { runtime: runtime.clone() });
+        let loader = Arc::new(OnnxLoader { runtime: runtime.clone(), prefix_cache: 0, leases: false });
         let engine = Engine::start(loader, folders, EngineOptions::default(), || {})?;
         let (loaded, wait) = std::sync::mpsc::channel();
         engine.load(&found.name, move |result| drop(loaded.send(result)))?;

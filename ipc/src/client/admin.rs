@@ -10,7 +10,7 @@ use crate::options::Options;
 /// The machine's model folders. Each is a [`super::ModelProxy`] under the root's object manager.
 #[proxy(interface = "org.eddy.Models1", default_service = "org.eddy.Admin1", default_path = "/org/eddy/Admin1")]
 pub trait Models {
-    /// Fetches a model folder (`OWNER/NAME`); the path of a [`super::RequestProxy`] of the admin connection.
+    /// Fetches a model (a name of the catalogue, or `OWNER/NAME[@REVISION]`); the path of a [`super::RequestProxy`] of the admin connection.
     fn pull(&self, repository: &str, options: &Options) -> Result<OwnedObjectPath>;
 
     /// Bytes that all loaded models together may take.

@@ -3,7 +3,7 @@
 //! Promises that the file is an ONNX graph and that every byte of external data it refers to is there: ONNX Runtime
 //! would report a cut-off weight file late and without saying which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
@@ -120,6 +120,21 @@ impl GraphFile {
             inputs: if self.model.inputs.is_empty() { "none".into() } else { self.model.inputs_line() },
         }
     }
+}
+
+/// The names of the files that hold the weights of the graph at `path`, relative to its folder. They need not be there
+/// yet.
+///
+/// # Errors
+/// [`Error::Io`] when the graph cannot be read, [`Error::Malformed`] when it is none.
+pub fn external_files(path: &Path) -> Result<BTreeSet<String>> {
+    let bytes = map(path)?;
+    let model = Model::parse(&bytes).map_err(|reason| Error::Malformed {
+        path: path.to_path_buf(),
+        reason: reason.to_owned(),
+        remedy: DOWNLOAD_AGAIN,
+    })?;
+    Ok(model.initializers.iter().filter_map(|tensor| Some(tensor.external.as_ref()?.location.clone())).collect())
 }
 
 /// Maps `path` read-only.

@@ -11,8 +11,8 @@ mod precision;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use graph_file::GraphFile;
 pub(crate) use graph_file::map;
+pub use graph_file::{GraphFile, external_files};
 pub(crate) use json::Json;
 pub use precision::{Precision, Wanted};
 
@@ -299,8 +299,9 @@ impl ModelFolder {
     }
 }
 
-/// The role and precision that a graph's file stem stands for.
-fn role_of(stem: &str) -> Option<(Role, Precision)> {
+/// The role and precision that a graph's file stem stands for, such as `decoder_q4`; `None` for other files.
+#[must_use]
+pub fn role_of(stem: &str) -> Option<(Role, Precision)> {
     Role::ALL.into_iter().find_map(|role| {
         role.stems()
             .iter()

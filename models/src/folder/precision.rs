@@ -86,7 +86,8 @@ pub enum Wanted {
 
 impl Wanted {
     /// The order in which files are looked for.
-    pub(super) fn order(self) -> [Precision; 6] {
+    #[must_use]
+    pub fn order(self) -> [Precision; 6] {
         match self {
             Self::Auto => Precision::FASTEST_FIRST,
             Self::Exactly(precision) => precision.stand_ins(),

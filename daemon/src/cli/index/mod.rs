@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use eddy_config::Paths;
 use eddy_ipc::client::RetrievalProxy;
-use eddy_models::retrieval::index::{Access, Index, LocalIndex};
-use eddy_models::retrieval::{Encoder, Side};
+use eddy_models::retrieval::index::{Access, Cluster, Index, LocalIndex, QdrantIndex, open};
+use eddy_models::retrieval::{Encoder, Side, Vectors};
 use serde_json::{Map, Value, json};
 
 use super::Outcome;
@@ -36,6 +36,16 @@ enum Action {
         /// daemon's choice].
         #[arg(long, value_name = "DIR|NAME")]
         model: Option<String>,
+        /// Keep texts and vectors on a Qdrant server, such as http://localhost:6333, rather than on this machine; the key
+        /// that it wants is taken from QDRANT_API_KEY.
+        #[arg(long, value_name = "URL", requires = "model")]
+        server: Option<String>,
+        /// Parts that the server spreads over its cluster.
+        #[arg(long, value_name = "N", default_value_t = 1, requires = "server", value_parser = clap::value_parser!(u32).range(1..=1024))]
+        shards: u32,
+        /// Machines of the cluster that keep each part.
+        #[arg(long, value_name = "N", default_value_t = 1, requires = "server", value_parser = clap::value_parser!(u32).range(1..=16))]
+        replicas: u32,
         #[command(flatten)]
         load: LoadArguments,
     },
@@ -94,7 +104,10 @@ enum Action {
 /// One line about what went wrong.
 pub fn run(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcome> {
     match arguments.action {
-        Action::Create { name, model, load } => create(&name, model.as_deref(), &load, bus),
+        Action::Create { name, model: Some(model), server: Some(url), shards, replicas, load } => {
+            create_on_server(&name, &model, &url, Cluster { shards, replicas }, &load, bus)
+        }
+        Action::Create { name, model, load, .. } => create(&name, model.as_deref(), &load, bus),
         Action::Add { name, paths, json, load } => add(&name, &paths, json, &load, bus),
         Action::Remove { name, documents, all } => remove(&name, &documents, all),
         Action::Search { name, query, most, json, load } => search(&name, &query, usize::from(most), json, &load, bus),
@@ -114,7 +127,7 @@ fn folder(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// The model that an index was made with.
-fn encoding(index: &LocalIndex, load: &LoadArguments, bus: &BusArguments) -> anyhow::Result<Encoding> {
+fn encoding(index: &dyn Index, load: &LoadArguments, bus: &BusArguments) -> anyhow::Result<Encoding> {
     let encoding = Encoding::open(Some(index.model()), load, bus)?;
     if let Encoding::Here { encoder, .. } = &encoding {
         anyhow::ensure!(
@@ -147,10 +160,33 @@ fn create(name: &str, model: Option<&str>, load: &LoadArguments, bus: &BusArgume
     Ok(Outcome::Done)
 }
 
+fn create_on_server(
+    name: &str,
+    model: &str,
+    url: &str,
+    cluster: Cluster,
+    load: &LoadArguments,
+    bus: &BusArguments,
+) -> anyhow::Result<Outcome> {
+    let folder = folder(name)?;
+    let model = match place(Some(model), load)? {
+        Place::Here(model) => {
+            model.canonicalize().with_context(|| model.display().to_string())?.to_string_lossy().into_owned()
+        }
+        Place::Daemon(_) => model.to_owned(),
+    };
+    // Only vectors tell how wide they are.
+    let vectors = Encoding::open(Some(&model), load, bus)?.encode(&["a"], Side::Query)?;
+    let width = vectors.first().map(Vectors::width).context("the model makes no vectors")?;
+    QdrantIndex::create(&folder, url, name, width, &model, cluster)?;
+    Output::new(false).line(&format!("made {} on {url}", folder.display()))?;
+    Ok(Outcome::Done)
+}
+
 fn add(name: &str, paths: &[PathBuf], json: bool, load: &LoadArguments, bus: &BusArguments) -> anyhow::Result<Outcome> {
-    let mut index = LocalIndex::open(&folder(name)?, Access::Write)?;
-    let mut encoding = encoding(&index, load, bus)?;
-    let done = update::Update { index: &mut index, encoding: &mut encoding }.run(paths)?;
+    let mut index = open(&folder(name)?, Access::Write)?;
+    let mut encoding = encoding(index.as_ref(), load, bus)?;
+    let done = update::Update { index: index.as_mut(), encoding: &mut encoding }.run(paths)?;
     let mut output = Output::new(json);
     for (path, reason) in &done.passed_over {
         eprintln!("eddy: {}: passed over: {reason}", path.display());
@@ -171,14 +207,24 @@ fn add(name: &str, paths: &[PathBuf], json: bool, load: &LoadArguments, bus: &Bu
 
 fn remove(name: &str, documents: &[String], all: bool) -> anyhow::Result<Outcome> {
     let folder = folder(name)?;
-    let mut index = LocalIndex::open(&folder, Access::Write)?;
+    if all && QdrantIndex::is_in(&folder) {
+        QdrantIndex::open(&folder)?.destroy(&folder)?;
+        return Ok(Outcome::Done);
+    }
+    let mut index = open(&folder, Access::Write)?;
     if all {
         drop(index);
         std::fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot be removed", folder.display()))?;
         return Ok(Outcome::Done);
     }
     for document in documents {
-        let passages = index.passages_of(document)?;
+        let mut passages = index.passages_of(document)?;
+        if passages.is_empty() {
+            // A file is known by its whole path, from wherever it is named; it need not be there any more.
+            let whole = std::path::absolute(document).with_context(|| document.clone())?;
+            let whole = whole.canonicalize().unwrap_or(whole);
+            passages = index.passages_of(&whole.to_string_lossy())?;
+        }
         anyhow::ensure!(!passages.is_empty(), "{document}: not in the index; `eddy index list {name}` shows what is");
         index.remove(&passages.iter().map(|passage| passage.id.as_str()).collect::<Vec<_>>())?;
     }
@@ -193,8 +239,8 @@ fn search(
     load: &LoadArguments,
     bus: &BusArguments,
 ) -> anyhow::Result<Outcome> {
-    let index = LocalIndex::open(&folder(name)?, Access::Read)?;
-    let query = encoding(&index, load, bus)?.encode(&[query], Side::Query)?.remove(0);
+    let index = open(&folder(name)?, Access::Read)?;
+    let query = encoding(index.as_ref(), load, bus)?.encode(&[query], Side::Query)?.remove(0);
     let hits = index.search(&query, most)?;
     let mut output = Output::new(json);
     let mut found = Vec::new();
@@ -225,7 +271,7 @@ fn list(name: Option<&str>, json: bool) -> anyhow::Result<Outcome> {
     let mut report = Map::new();
     match name {
         Some(name) => {
-            let index = LocalIndex::open(&folder(name)?, Access::Read)?;
+            let index = open(&folder(name)?, Access::Read)?;
             for (document, passages) in index.documents()? {
                 output.line(&format!("{passages:6}  {document}"))?;
                 report.insert(document, passages.into());
@@ -238,15 +284,19 @@ fn list(name: Option<&str>, json: bool) -> anyhow::Result<Outcome> {
                 entries.flatten().map(|entry| entry.file_name().to_string_lossy().into()).collect();
             names.sort();
             for name in names {
-                let index = LocalIndex::open(&home.join(&name), Access::Read)?;
-                output.line(&format!(
-                    "{name}  {} passages, {} KiB, {}",
-                    index.count(),
-                    index.bytes() / 1024,
-                    index.model()
-                ))?;
-                report
-                    .insert(name, json!({ "passages": index.count(), "bytes": index.bytes(), "model": index.model() }));
+                let index = match open(&home.join(&name), Access::Read) {
+                    Ok(index) => index,
+                    // One server that is away must not hide the other indexes.
+                    Err(error @ eddy_models::Error::Server { .. }) => {
+                        eprintln!("eddy: {name}: {error}");
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+                let (passages, bytes, model) = (index.count()?, index.bytes(), index.model());
+                let size = bytes.map_or_else(|| "on a server".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
+                output.line(&format!("{name}  {passages} passages, {size}, {model}"))?;
+                report.insert(name, json!({ "passages": passages, "bytes": bytes, "model": model }));
             }
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use eddy_models::Error;
 use eddy_models::retrieval::Side;
-use eddy_models::retrieval::index::{Index, LocalIndex, Passage, Place};
+use eddy_models::retrieval::index::{Index, Passage, Place};
 
 use crate::cli::encoding::Encoding;
 
@@ -36,7 +36,7 @@ pub(super) struct Done {
 
 /// An update in progress.
 pub(super) struct Update<'a> {
-    pub index: &'a mut LocalIndex,
+    pub index: &'a mut dyn Index,
     pub encoding: &'a mut Encoding,
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::scan::{Entry, best, quantise};
 use super::table::{self, Description, Place, Table};
 use super::vector_file::VectorFile;
-use super::{Hit, Index, Passage};
+use super::{Hit, Index, Passage, check, check_width};
 use crate::error::{Error, Result};
 use crate::retrieval::Vectors;
 
@@ -18,8 +18,6 @@ const TABLE: &str = "passages.sqlite";
 const LOCK: &str = "lock";
 /// Rows below which taking room back is not worth a copy.
 const FEW_ROWS: usize = 4096;
-/// How much longer than one a vector may be.
-const SLACK: f32 = 1e-3;
 
 /// What an index is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,35 +112,10 @@ impl LocalIndex {
         Ok(())
     }
 
-    /// The model whose vectors it holds.
+    /// Number of passages.
     #[must_use]
-    pub fn model(&self) -> &str {
-        &self.description.model
-    }
-
-    /// The documents that its passages were cut from, with the number of passages.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub fn documents(&self) -> Result<Vec<(String, u64)>> {
-        self.table.documents()
-    }
-
-    /// The passages that were cut from `document`, in its order.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub fn passages_of(&self, document: &str) -> Result<Vec<Passage>> {
-        self.table.passages_of(document)
-    }
-
-    /// Writes down new places of passages whose text has not changed, all or none.
-    ///
-    /// # Errors
-    /// [`Error::BadRequest`] when it was opened for reading, [`Error::Store`].
-    pub fn relocate(&mut self, moved: &[(&str, &Place)]) -> Result<()> {
-        self.check_writing()?;
-        self.table.change(|change| moved.iter().try_for_each(|(id, place)| table::relocate(change, id, place)))
+    pub fn passages(&self) -> usize {
+        self.entries.len()
     }
 
     fn check_writing(&self) -> Result<()> {
@@ -150,26 +123,6 @@ impl LocalIndex {
             Some(_) => Ok(()),
             None => Err(Error::BadRequest(format!("{}: opened for reading", self.folder.display()))),
         }
-    }
-
-    fn check(&self, vectors: &Vectors) -> Result<()> {
-        if vectors.width() != self.description.width {
-            return Err(Error::BadRequest(format!(
-                "vectors of {} floats do not fit an index of {}; it was made by {}",
-                vectors.width(),
-                self.description.width,
-                self.description.model
-            )));
-        }
-        // Longer ones would leave the range of the fixed-point numbers.
-        let long = |row: &[f32]| {
-            let length = row.iter().map(|value| value * value).sum::<f32>();
-            length.is_nan() || length > (1.0 + SLACK).powi(2)
-        };
-        if vectors.rows().any(long) {
-            return Err(Error::BadRequest("vectors to be indexed have length one".into()));
-        }
-        Ok(())
     }
 
     /// Copies the living rows to a new file once most rows are dead.
@@ -222,20 +175,34 @@ impl Index for LocalIndex {
         self.description.width
     }
 
-    fn count(&self) -> usize {
-        self.entries.len()
+    fn model(&self) -> &str {
+        &self.description.model
     }
 
-    fn bytes(&self) -> u64 {
-        self.vectors.bytes() + self.table.bytes().unwrap_or_default()
+    fn count(&self) -> Result<usize> {
+        Ok(self.passages())
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        Some(self.vectors.bytes() + self.table.bytes().ok()?)
+    }
+
+    fn documents(&self) -> Result<Vec<(String, u64)>> {
+        self.table.documents()
+    }
+
+    fn passages_of(&self, document: &str) -> Result<Vec<Passage>> {
+        self.table.passages_of(document)
+    }
+
+    fn relocate(&mut self, moved: &[(&str, &Place)]) -> Result<()> {
+        self.check_writing()?;
+        self.table.change(|change| moved.iter().try_for_each(|(id, place)| table::relocate(change, id, place)))
     }
 
     fn add(&mut self, passages: &[Passage], vectors: &[Vectors]) -> Result<()> {
         self.check_writing()?;
-        if passages.len() != vectors.len() {
-            return Err(Error::BadRequest(format!("{} passages with {} vectors", passages.len(), vectors.len())));
-        }
-        vectors.iter().try_for_each(|vectors| self.check(vectors))?;
+        check(passages, vectors, self.width(), self.model())?;
         let mut first = self.vectors.rows();
         let rows = self.vectors.append(vectors.iter().map(Vectors::data))?;
         self.table.change(|change| {
@@ -261,7 +228,7 @@ impl Index for LocalIndex {
     }
 
     fn search(&self, query: &Vectors, most: usize) -> Result<Vec<Hit>> {
-        self.check(query)?;
+        check_width(query, self.width(), self.model())?;
         let query: Vec<i16> = quantise(query.data()).collect();
         let found = best(self.vectors.data(), self.description.width, &self.entries, &query, most);
         let mut hits = Vec::with_capacity(found.len());

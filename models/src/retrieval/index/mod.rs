@@ -1,19 +1,24 @@
 //! Documents' vectors, kept and searched.
 //!
-//! [`Index`] is what a place that keeps them can do; [`LocalIndex`] keeps them in a folder on this machine. Every
-//! search is exact MaxSim over all passages: at the sizes that one person's notes have, a scan is as fast as anything
-//! cleverer, finds what there is to find, and has nothing to rebuild when a passage comes or goes.
+//! [`Index`] is what a place that keeps them can do; [`LocalIndex`] keeps them in a folder on this machine, and
+//! [`QdrantIndex`] on a server for those who outgrow it. Every search is exact MaxSim over all passages: at the sizes that
+//! one person's notes have, a scan is as fast as anything cleverer, finds what there is to find, and has nothing to rebuild
+//! when a passage comes or goes.
 
 mod local;
+mod qdrant;
 mod scan;
 mod table;
 mod vector_file;
 
 pub use local::{Access, LocalIndex};
+pub use qdrant::{Cluster, QdrantIndex};
 pub use table::Place;
 
+use std::path::Path;
+
 use super::vectors::Vectors;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A piece of text that can be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +45,35 @@ pub trait Index {
     /// Floats in the vectors that it holds.
     fn width(&self) -> usize;
 
-    /// Number of passages.
-    fn count(&self) -> usize;
+    /// The model whose vectors it holds.
+    fn model(&self) -> &str;
 
-    /// Bytes that it occupies.
-    fn bytes(&self) -> u64;
+    /// Number of passages.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    fn count(&self) -> Result<usize>;
+
+    /// Bytes that it occupies, where the storage tells.
+    fn bytes(&self) -> Option<u64>;
+
+    /// The documents that its passages were cut from, with the number of passages.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    fn documents(&self) -> Result<Vec<(String, u64)>>;
+
+    /// The passages that were cut from `document`, in its order.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    fn passages_of(&self, document: &str) -> Result<Vec<Passage>>;
+
+    /// Writes down new places of passages whose text has not changed.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    fn relocate(&mut self, moved: &[(&str, &Place)]) -> Result<()>;
 
     /// Adds passages with their vectors, all of them or, after an error or a crash, none; those whose ids are there
     /// already are replaced.
@@ -64,4 +93,44 @@ pub trait Index {
     /// # Errors
     /// [`crate::Error::BadRequest`] for a query of another width, and those of the storage.
     fn search(&self, query: &Vectors, most: usize) -> Result<Vec<Hit>>;
+}
+
+/// The index in `folder`, or the one on a server that `folder` remembers.
+///
+/// # Errors
+/// Those of [`LocalIndex::open`] and [`QdrantIndex::open`].
+pub fn open(folder: &Path, access: Access) -> Result<Box<dyn Index>> {
+    Ok(match QdrantIndex::is_in(folder) {
+        true => Box::new(QdrantIndex::open(folder)?),
+        false => Box::new(LocalIndex::open(folder, access)?),
+    })
+}
+
+/// How much longer than one a vector may be.
+const SLACK: f32 = 1e-3;
+
+/// Whether `passages` with `vectors` can be added to an index of `width` floats that `model` has made.
+fn check(passages: &[Passage], vectors: &[Vectors], width: usize, model: &str) -> Result<()> {
+    if passages.len() != vectors.len() {
+        return Err(Error::BadRequest(format!("{} passages with {} vectors", passages.len(), vectors.len())));
+    }
+    vectors.iter().try_for_each(|vectors| check_width(vectors, width, model))
+}
+
+fn check_width(vectors: &Vectors, width: usize, model: &str) -> Result<()> {
+    if vectors.width() != width {
+        return Err(Error::BadRequest(format!(
+            "vectors of {} floats do not fit an index of {width}; it was made by {model}",
+            vectors.width(),
+        )));
+    }
+    // Longer ones would leave the range of fixed-point numbers, and win where they should not.
+    let long = |row: &[f32]| {
+        let length = row.iter().map(|value| value * value).sum::<f32>();
+        length.is_nan() || length > (1.0 + SLACK).powi(2)
+    };
+    if vectors.rows().any(long) {
+        return Err(Error::BadRequest("vectors to be indexed have length one".into()));
+    }
+    Ok(())
 }

@@ -38,7 +38,7 @@ fn read(folder: &Path, access: Access) -> eddy_models::Result<String> {
     }
     index.refresh()?;
     let _ = (index.bytes(), index.model());
-    Ok(format!("{} hits of {}, {} documents", hits.len().min(3), index.count().min(3), documents.len().min(3)))
+    Ok(format!("{} hits of {}, {} documents", hits.len().min(3), index.passages().min(3), documents.len().min(3)))
 }
 
 impl Target for Index {
