@@ -95,6 +95,22 @@ fn a_person_who_interrupts_stays_audible() {
 }
 
 #[test]
+fn steady_noise_is_taken_out_where_that_is_wanted() {
+    let mut recorded = vec![0.0; 6 * SECOND];
+    add_noise(&mut recorded, 0.01, 4);
+    let left = |noise: bool| {
+        let mut canceller = EchoCanceller::new(RATE, noise);
+        let mut clean = vec![0.0; recorded.len()];
+        for (recorded, clean) in recorded.chunks_exact(160).zip(clean.chunks_exact_mut(160)) {
+            canceller.process(&[0.0; 160], recorded, clean);
+        }
+        db(rms(&clean[4 * SECOND..]) / rms(&recorded[4 * SECOND..]))
+    };
+    let (with, without) = (left(true), left(false));
+    assert!(with < -6.0 && without > -3.0, "{with:.1} dB and {without:.1} dB");
+}
+
+#[test]
 fn a_person_alone_passes() {
     let played = vec![0.0; 6 * SECOND];
     let mut person = voice(2, 210.0, RATE, 6 * SECOND);
