@@ -66,6 +66,11 @@ deb-check: deb ## Install the package in a clean root, start the daemon there, a
 scenarios: test-packages rust runtime judge ## Play every scenario of the live voice in real time, one after the other.
 	@cargo test --locked --workspace --test scenarios --test dialogue -- --include-ignored --test-threads 1
 
+.PHONY: soak
+soak: test-packages rust runtime ## One long proof of the live voice: PART=echo|turns|barge-in|false-alarms|devices|hour|idle [LENGTH=N].
+	@cargo build --locked --workspace
+	target/debug/soak $(PART) $(LENGTH)
+
 .PHONY: soak-bus
 soak-bus: test-packages rust runtime ## Eight callers at once for ten minutes (SECONDS_LONG of them).
 	@cargo build --locked --workspace
