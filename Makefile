@@ -76,10 +76,25 @@ soak-bus: test-packages rust runtime ## Eight callers at once for ten minutes (S
 	@cargo build --locked --workspace
 	target/debug/soak-bus $${SECONDS_LONG:-600}
 
+# Models to write, of those that `eddy bench --help` lists, and where.
+BENCH_MODELS ?= text-350m text-1.2b speech-1.5b-a speech-1.5b-c
+BENCH_FOLDER ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/eddy/bench
+
+.PHONY: bench-models
+bench-models: build-packages rust ## Write full-size models with random weights, to measure with (BENCH_MODELS, 5 GB).
+	@cargo build --quiet --locked --release --package eddyd
+	target/release/eddy bench --make $(BENCH_MODELS) --to $(BENCH_FOLDER)
+
 .PHONY: bench-bus
 bench-bus: test-packages rust runtime ## How long a caller waits for a property.
 	@cargo build --release --locked --workspace --bin eddyd --bin bench-bus
 	target/release/bench-bus
+
+.PHONY: bench-index
+bench-index: rust ## What the search index costs, beside next-plaid on the same vectors.
+	@cargo build --release --locked --workspace --bin bench-index
+	target/release/bench-index target/bench-index
+	CARGO_TARGET_DIR=target/next-plaid cargo run --release --manifest-path bench/index/next-plaid/Cargo.toml -- target/bench-index
 
 .PHONY: lint
 lint: rust ## Check licences, bans and sources of all dependencies.

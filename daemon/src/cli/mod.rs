@@ -3,6 +3,7 @@
 //! Exit status 0 done, 1 failed, 2 bad usage, 130 interrupted. An error is one line on standard error.
 
 mod access;
+mod bench;
 mod chat;
 mod config;
 mod control;
@@ -84,6 +85,8 @@ enum Verb {
     Man(pages::Man),
     /// Check a model folder against its claims with one deterministic pass.
     Probe(probe::Arguments),
+    /// Measure what a model costs on this machine.
+    Bench(bench::Arguments),
 }
 
 /// How a verb ended, when it did not fail.
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Verb::Completions(arguments) => pages::completions(&arguments),
         Verb::Man(arguments) => pages::man(&arguments),
         Verb::Probe(arguments) => probe::run(arguments),
+        Verb::Bench(arguments) => bench::run(arguments),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
