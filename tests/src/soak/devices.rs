@@ -26,7 +26,11 @@ pub fn run(count: usize, server: &mut Server) -> Report {
     for (what, back) in times {
         let back: Vec<f64> = back;
         let most = quantile(&back, 1.0);
-        report.promise(&format!("{what}: heard or sounding again within 2 s of the device"), &spread(&back), most <= 2.0);
+        report.promise(
+            &format!("{what}: heard or sounding again within 2 s of the device"),
+            &spread(&back),
+            most <= 2.0,
+        );
     }
     let failed = living.witness.read(|diary| diary.failed.clone());
     report.promise("no turn failed", &format!("{failed:?}"), failed.is_empty());
