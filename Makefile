@@ -76,6 +76,15 @@ bench-bus: test-packages rust runtime ## How long a caller waits for a property.
 	@cargo build --release --locked --workspace --bin eddyd --bin bench-bus
 	target/release/bench-bus
 
+# Models to write, of those that `eddy bench --help` lists, and where.
+BENCH_MODELS ?= text-350m text-1.2b speech-1.5b-a speech-1.5b-c
+BENCH_FOLDER ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/eddy/bench
+
+.PHONY: bench-models
+bench-models: build-packages rust ## Write full-size models with random weights, to measure with (BENCH_MODELS, 5 GB).
+	@cargo build --quiet --locked --release --package eddyd
+	target/release/eddy bench --make $(BENCH_MODELS) --to $(BENCH_FOLDER)
+
 .PHONY: lint
 lint: rust ## Check licences, bans and sources of all dependencies.
 	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; cargo install --locked cargo-deny; }

@@ -233,7 +233,12 @@ fn runtime_options(config: &Config, paths: &Paths) -> RuntimeOptions {
     };
     let library = &config.runtime.library;
     let library = (!library.as_os_str().is_empty()).then(|| paths.expand(library));
-    RuntimeOptions { library, cache: Some(paths.cache.join("runtime")), threads }
+    RuntimeOptions {
+        library,
+        cache: Some(paths.cache.join("runtime")),
+        threads,
+        keep_heads: config.runtime.exact_heads,
+    }
 }
 
 fn start_engine(config: &Config, paths: &Paths, runtime: RuntimeOptions) -> anyhow::Result<Engine<Model>> {

@@ -4,6 +4,8 @@
 //! pieces: the [`backbone`] with its cache, the [`sampler`], the [`tokenizer`].
 
 pub mod backbone;
+mod blocks;
+pub mod ceiling;
 pub mod chat;
 mod dsp;
 mod error;
@@ -15,6 +17,7 @@ pub mod retrieval;
 mod runtime;
 pub mod sampler;
 pub mod speech;
+pub mod synthetic;
 mod tensor;
 pub mod text;
 pub mod tokenizer;

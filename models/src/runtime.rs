@@ -38,6 +38,9 @@ pub struct RuntimeOptions {
     pub cache: Option<PathBuf>,
     /// Threads that compute one graph; `None` leaves the choice to the number of cores.
     pub threads: Option<usize>,
+    /// Keep vocabulary heads and projections that were published in 32-bit floats as they are, instead of storing them
+    /// in 8-bit blocks.
+    pub keep_heads: bool,
 }
 
 /// A started ONNX Runtime: the environment that every session of the process belongs to.
@@ -45,6 +48,7 @@ pub struct RuntimeOptions {
 pub struct Runtime {
     environment: Environment,
     library: PathBuf,
+    keep_heads: bool,
 }
 
 impl Runtime {
@@ -66,13 +70,18 @@ impl Runtime {
         }
         let library = find_library(options)?;
         let environment = load(&library, options)?;
-        Ok(STARTED.get_or_init(|| Self { environment, library }).clone())
+        Ok(STARTED.get_or_init(|| Self { environment, library, keep_heads: options.keep_heads }).clone())
     }
 
     /// The library that is in use.
     #[must_use]
     pub fn library(&self) -> &Path {
         &self.library
+    }
+
+    /// Whether large heads in 32-bit floats stay what they are.
+    pub(crate) fn keeps_heads(&self) -> bool {
+        self.keep_heads
     }
 
     /// The environment, for building sessions.

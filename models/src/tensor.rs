@@ -53,6 +53,13 @@ pub(crate) fn bytes_mut(tensor: &mut DynTensor) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr_mut().cast(), length) }
 }
 
+/// Copies the elements of an f32 tensor, as many as `out` has room for.
+pub(crate) fn read_floats(tensor: &DynTensor, out: &mut [f32]) {
+    for (out, raw) in out.iter_mut().zip(bytes(tensor).as_chunks::<4>().0) {
+        *out = f32::from_ne_bytes(*raw);
+    }
+}
+
 fn byte_length(tensor: &DynTensor) -> usize {
     let elements = tensor.shape().iter().map(|dim| usize::try_from(*dim).unwrap_or_default()).product();
     tensor.data_type().byte_size(elements).unwrap_or_default()

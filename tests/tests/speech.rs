@@ -308,8 +308,20 @@ fn tables_may_be_graphs() {
 fn earlier_forms_of_the_depthformer_give_the_same_codes() {
     for form in ["speech-a-old-1", "speech-a-old-2"] {
         let folder = composed("speech-a", Some(form));
-        interleaved_reply(&mut speech_at(folder.path(), "fp32"), "speech-a");
+        let mut speech = speech_at(folder.path(), "fp32");
+        assert!(!speech.depthformer().unwrap().is_cut(), "{form} is run as it stands");
+        interleaved_reply(&mut speech, "speech-a");
     }
+}
+
+#[test]
+fn tables_are_taken_out_of_the_current_form_of_the_depthformer() {
+    // That this changes no code is what every other test of a reply shows.
+    for (folder, precision) in [("speech-a", "fp32"), ("speech-a", "q4"), ("speech-c", "fp32"), ("speech-c", "q4")] {
+        assert!(speech(folder, precision).depthformer().unwrap().is_cut(), "{folder} {precision}");
+    }
+    let faulty = composed("speech-a", Some("speech-a-faulty"));
+    assert!(speech_at(faulty.path(), "fp32").depthformer().unwrap().is_cut());
 }
 
 #[test]

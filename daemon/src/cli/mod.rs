@@ -3,6 +3,7 @@
 //! Exit status 0 done, 1 failed, 2 bad usage, 130 interrupted. An error is one line on standard error.
 
 mod access;
+mod bench;
 mod chat;
 mod config;
 mod control;
@@ -27,6 +28,7 @@ mod say;
 mod speaking;
 mod talk;
 mod transcribe;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -78,12 +80,16 @@ enum Verb {
     Config(config::Arguments),
     /// Look what this machine has for Eddy, and what it lacks.
     Doctor(doctor::Arguments),
+    /// Measure what this machine can do with models, and recommend one with its settings.
+    Tune(tune::Arguments),
     /// Print completions for a shell.
     Completions(pages::Completions),
     /// Write the manual pages into a folder.
     Man(pages::Man),
     /// Check a model folder against its claims with one deterministic pass.
     Probe(probe::Arguments),
+    /// Measure what a model costs on this machine.
+    Bench(bench::Arguments),
 }
 
 /// How a verb ended, when it did not fail.
@@ -119,9 +125,11 @@ pub fn main() -> ExitCode {
         Verb::Access(arguments) => access::run(arguments, bus),
         Verb::Config(arguments) => config::run(arguments),
         Verb::Doctor(arguments) => doctor::run(arguments, bus),
+        Verb::Tune(arguments) => tune::run(&arguments),
         Verb::Completions(arguments) => pages::completions(&arguments),
         Verb::Man(arguments) => pages::man(&arguments),
         Verb::Probe(arguments) => probe::run(arguments),
+        Verb::Bench(arguments) => bench::run(arguments),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -180,7 +180,12 @@ impl LoadArguments {
             (None, Auto::Auto) => None,
         };
         let library = (!settings.library.as_os_str().is_empty()).then(|| paths.expand(&settings.library));
-        Ok(RuntimeOptions { library, cache: Some(paths.cache.join("runtime")), threads })
+        Ok(RuntimeOptions {
+            library,
+            cache: Some(paths.cache.join("runtime")),
+            threads,
+            keep_heads: settings.exact_heads,
+        })
     }
 }
 

@@ -8,9 +8,12 @@ use eddy_ipc::FinishReason;
 use eddy_models::backbone::Cache;
 use eddy_models::speech::{Event, Finish, Reply, ReplyOptions, SampleStream, Speech, StageTimes};
 
-/// Frames that are turned into samples together, group after group, the last size for good. Each call computes the left
-/// context again, so larger groups cost less and come later; the first ones are small, because somebody waits for them.
-const GROUPS: [usize; 4] = [1, 2, 3, 6];
+/// Frames of the first groups that are turned into samples together: small, because somebody waits for them, and cheap,
+/// because there is little before them.
+const FIRST_GROUPS: [usize; 3] = [1, 2, 3];
+/// Frames of the later ones. Each call computes the left context again, 17 frames in published models, so larger groups
+/// cost less; they come later too, which the sound that is ahead of the listener has to afford.
+const LATER_GROUPS: [usize; 2] = [6, 24];
 
 /// What a step made. Both stay allocated from step to step.
 #[derive(Debug, Default)]
@@ -78,6 +81,25 @@ struct Sound {
     /// Frames that sound.
     frames: u64,
     end_code: u32,
+    /// When the first samples were there.
+    since: Option<Instant>,
+    /// Frames that are samples.
+    through: usize,
+    /// How long a frame sounds.
+    frame: Duration,
+}
+
+impl Sound {
+    /// Frames that the next group needs: half of what a listener who began with the first samples has left to hear.
+    fn group(&self) -> usize {
+        if let Some(first) = FIRST_GROUPS.get(self.groups) {
+            return *first;
+        }
+        let heard = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        let heard = heard.as_secs_f64() / self.frame.as_secs_f64();
+        let ahead = (self.through as f64 - heard).max(0.0) as usize;
+        (ahead / 2).clamp(LATER_GROUPS[0], LATER_GROUPS[1])
+    }
 }
 
 /// A reply in progress.
@@ -103,8 +125,18 @@ impl Turn {
         let end_code = speech.settings().end_code();
         let sound = match sound {
             true => {
-                let stream = speech.detokenizer()?.stream();
-                Some(Sound { stream, waiting: Vec::new(), groups: 0, frames: 0, end_code })
+                let rate = f64::from(speech.settings().stft.sample_rate);
+                let detokenizer = speech.detokenizer()?;
+                Some(Sound {
+                    stream: detokenizer.stream(),
+                    waiting: Vec::new(),
+                    groups: 0,
+                    frames: 0,
+                    end_code,
+                    since: None,
+                    through: 0,
+                    frame: Duration::from_secs_f64(detokenizer.samples_per_frame() as f64 / rate),
+                })
             }
             false => None,
         };
@@ -135,7 +167,7 @@ impl Turn {
                 if let Some(sound) = self.sound.as_mut().filter(|sound| frame.first() != Some(&sound.end_code)) {
                     sound.waiting.push(frame);
                     sound.frames += 1;
-                    if sound.waiting.len() >= GROUPS[sound.groups.min(GROUPS.len() - 1)] {
+                    if sound.waiting.len() >= sound.group() {
                         self.flush(speech, made)?;
                     }
                 }
@@ -188,6 +220,8 @@ impl Turn {
         speech.detokenizer()?.push(&mut sound.stream, &frames, &mut made.samples)?;
         let settled = made.samples.len() - before;
         sound.groups += 1;
+        sound.through += frames.len();
+        sound.since.get_or_insert_with(Instant::now);
         self.summary.samples += settled as u64;
         self.summary.detokenizing += begun.elapsed();
         if settled > 0 {

@@ -177,6 +177,13 @@ impl Cache {
         Ok(())
     }
 
+    /// Holds `positions` of zeros.
+    pub(super) fn pretend(&mut self, slots: &[Slot], positions: usize, limit: usize) -> Result<(), ort::Error> {
+        self.reserve(slots, positions, limit)?;
+        self.length = positions;
+        Ok(())
+    }
+
     pub(super) fn snapshot(&self, slots: &[Slot]) -> Snapshot {
         let convolutions = slots
             .iter()

@@ -6,10 +6,11 @@ use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::value::{DynTensor, DynValue};
 
 use super::cache::{Cache, Growth, Slot, SlotKind, Snapshot, Widths};
+use crate::blocks::{BLOCK, Blocks};
 use crate::error::{Error, Result};
 use crate::folder::{GraphFile, ModelFolder};
 use crate::graph::{Graph, Stop};
-use crate::onnx::{Dim, ElementType, Model, split_head};
+use crate::onnx::{Dim, ElementType, Model, Size, Split, split_head};
 use crate::runtime::Runtime;
 use crate::tensor::{floats_as, tensor};
 
@@ -41,6 +42,8 @@ enum Feed {
 #[derive(Debug)]
 struct Head {
     graph: Graph,
+    /// What it lost, where it was rounded to 8 bits.
+    difference: Option<f64>,
     input: String,
     /// The body's output that goes in.
     fed_from: String,
@@ -66,10 +69,31 @@ pub struct Backbone {
     cpu: MemoryInfo<'static>,
 }
 
+impl Head {
+    /// Builds the session. A large head in 32-bit floats is stored in 8-bit blocks: it is read whole for every token.
+    fn build(runtime: &Runtime, file: &GraphFile, split: Split, stop: &Stop) -> Result<Self> {
+        let plain = split.plain_weight.as_deref().filter(|_| !runtime.keeps_heads());
+        let weight = plain.map(|name| file.weight(name)).transpose()?.flatten();
+        let (bytes, difference) = match weight.as_ref().map(|weight| (weight, weight.dims.as_slice())) {
+            Some((weight, [hidden, _])) if weight.bytes().len() >= LARGE_HEAD && hidden.is_multiple_of(BLOCK) => {
+                let blocks = Blocks::of_columns(weight.bytes(), *hidden);
+                let dims = [Size::Any("batch"), Size::Any("positions"), Size::Is(*hidden)];
+                (blocks.graph((&split.head_input, &dims), LOGITS), Some(blocks.difference()))
+            }
+            _ => (split.head, None),
+        };
+        drop(weight);
+        let graph = Graph::from_bytes(runtime, file, &bytes, stop)?;
+        Ok(Self { graph, difference, input: split.head_input, fed_from: split.body_output })
+    }
+}
+
 const HIDDEN_OUTPUT: &str = "hidden_states";
 const LOGITS: &str = "logits";
 /// Graph files larger than this hold their weights themselves and are run whole.
 const MOST_INLINE: usize = 32 << 20;
+/// Heads smaller than this stay as they are published.
+const LARGE_HEAD: usize = 64 << 20;
 const KEEP_INPUTS: [&str; 2] = ["logits_to_keep", "num_logits_to_keep"];
 
 impl Backbone {
@@ -146,9 +170,8 @@ impl Backbone {
         let small = file.bytes().len() <= MOST_INLINE;
         let (graph, head) = match small.then(|| split_head(file.bytes(), hidden)).flatten() {
             Some(split) => {
-                let graph = Graph::from_bytes(runtime, file, &split.head, stop)?;
-                let head = Head { graph, input: split.head_input, fed_from: split.body_output };
-                (Graph::from_bytes(runtime, file, &split.body, stop)?, Some(head))
+                let body = Graph::from_bytes(runtime, file, &split.body, stop)?;
+                (body, Some(Head::build(runtime, file, split, stop)?))
             }
             None => (Graph::load(runtime, file, None, stop)?, None),
         };
@@ -200,6 +223,13 @@ impl Backbone {
         self.head.is_some()
     }
 
+    /// What of the head was stored in fewer bits than published, in a sentence.
+    #[must_use]
+    pub fn head_difference(&self) -> Option<String> {
+        let percent = 100.0 * self.head.as_ref()?.difference?;
+        Some(format!("vocabulary head: 32-bit floats in 8-bit blocks, {percent:.2} % of their size lost"))
+    }
+
     /// Whether the graph takes token ids rather than embeddings.
     #[must_use]
     pub fn takes_ids(&self) -> bool {
@@ -212,6 +242,19 @@ impl Backbone {
     /// [`Error::Graph`] when memory is refused.
     pub fn new_cache(&self) -> Result<Cache> {
         Cache::new(&self.slots, self.growth, self.graph.binding()?).map_err(|error| self.graph.failure(&error))
+    }
+
+    /// A cache that holds `positions` of nothing, to measure what a long context costs.
+    ///
+    /// # Errors
+    /// [`Error::ContextFull`], [`Error::Graph`] when memory is refused.
+    pub fn blank_cache(&self, positions: usize) -> Result<Cache> {
+        if positions > self.context {
+            return Err(Error::ContextFull { needed: positions, limit: self.context });
+        }
+        let mut cache = self.new_cache()?;
+        cache.pretend(&self.slots, positions, self.context).map_err(|error| self.graph.failure(&error))?;
+        Ok(cache)
     }
 
     /// A copy of what `cache` held at `end`, which goes its own way.

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use memmap2::Mmap;
 
 use super::precision::Precision;
 use crate::error::{Error, Result};
-use crate::onnx::Model;
+use crate::onnx::{ElementType, ExternalData, Model};
 
 const DOWNLOAD_AGAIN: &str = "download or export the folder again";
 
@@ -23,6 +24,23 @@ pub struct GraphFile {
     bytes: Mmap,
     model: Model,
     weight_bytes: u64,
+}
+
+/// The bytes of an initializer in external data, mapped.
+#[derive(Debug)]
+pub(crate) struct MappedWeight {
+    file: Mmap,
+    range: Range<usize>,
+    /// Its shape.
+    pub dims: Vec<usize>,
+    /// Where the bytes lie.
+    pub place: ExternalData,
+}
+
+impl MappedWeight {
+    pub fn bytes(&self) -> &[u8] {
+        &self.file[self.range.clone()]
+    }
 }
 
 /// A folder that holds a graph's external data, and the names that the files have there.
@@ -76,6 +94,22 @@ impl GraphFile {
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
+    }
+
+    /// Maps the f32 initializer `name`; `None` when it stands in the graph itself or is no whole tensor of floats.
+    pub(crate) fn weight(&self, name: &str) -> Result<Option<MappedWeight>> {
+        let Some(tensor) = self.model.initializers.iter().find(|tensor| tensor.name == name) else { return Ok(None) };
+        let (Some(place), ElementType::F32) = (&tensor.external, tensor.element) else { return Ok(None) };
+        let file = map(&self.path.parent().unwrap_or(Path::new(".")).join(&place.location))?;
+        let length = tensor.dims.iter().try_fold(size_of::<f32>(), |length, dim| length.checked_mul(*dim));
+        let start = usize::try_from(place.offset).ok();
+        let range = start.zip(length).and_then(|(start, length)| Some(start..start.checked_add(length)?));
+        Ok(range.filter(|range| range.end <= file.len()).map(|range| MappedWeight {
+            file,
+            range,
+            dims: tensor.dims.clone(),
+            place: place.clone(),
+        }))
     }
 
     /// Where the external data really lies; `None` when it lies beside the graph.

@@ -11,8 +11,8 @@ mod precision;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub(crate) use graph_file::map;
 pub use graph_file::{GraphFile, external_files};
+pub(crate) use graph_file::{MappedWeight, map};
 pub(crate) use json::Json;
 pub use precision::{Precision, Wanted};
 

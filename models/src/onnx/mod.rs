@@ -3,11 +3,15 @@
 //! Owns what has to be known about a graph before a session is built (ports, operators, external data) and the edits
 //! that are made at load. Weights are never copied: messages are views into the memory-mapped file.
 
+mod builder;
+mod depth;
 mod edit;
 mod model;
 mod split;
 mod wire;
 
+pub use builder::{GraphBuilder, Size, Value};
+pub use depth::{DepthCut, cut_depthformer};
 pub use edit::{Edit, TensorPatch};
 pub use model::{Dim, ElementType, ExternalData, Model, Node, Port, Tensor};
 pub use split::{Split, split_head};

@@ -54,6 +54,20 @@ impl ElementType {
             other => Self::Other(other),
         }
     }
+
+    /// Its number in `TensorProto.DataType`.
+    pub(super) fn number(self) -> i64 {
+        match self {
+            Self::F32 => 1,
+            Self::F16 => 10,
+            Self::I32 => 6,
+            Self::I64 => 7,
+            Self::Other(number) => number,
+        }
+    }
+
+    /// `TensorProto.DataType.UINT8`, the type of packed weights.
+    pub const BYTES: Self = Self::Other(2);
 }
 
 impl std::fmt::Display for ElementType {

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{graph_bytes, read_tensor};
+use super::builder::{Size, port};
+use super::model::{ElementType, graph_bytes, read_tensor};
 use super::wire::{self, Field, NotProtobuf};
 
 /// Operators that project a hidden state onto the vocabulary.
@@ -25,21 +26,23 @@ pub struct Split {
     pub head_input: String,
     /// The body's output that the head is fed.
     pub body_output: String,
+    /// The initializer of a head that is a plain `MatMul`, stored `[hidden, vocabulary]`.
+    pub plain_weight: Option<String>,
 }
 
-struct Node<'a> {
-    raw: &'a [u8],
+pub(super) struct Node<'a> {
+    pub raw: &'a [u8],
     op: &'a str,
-    inputs: Vec<&'a str>,
-    outputs: Vec<&'a str>,
+    pub inputs: Vec<&'a str>,
+    pub outputs: Vec<&'a str>,
 }
 
 /// A graph's fields by kind, in their order.
-struct Parts<'a> {
-    nodes: Vec<Node<'a>>,
-    initializers: BTreeMap<String, &'a [u8]>,
-    outputs: BTreeMap<&'a str, &'a [u8]>,
-    rest: Vec<&'a [u8]>,
+pub(super) struct Parts<'a> {
+    pub nodes: Vec<Node<'a>>,
+    pub initializers: BTreeMap<String, &'a [u8]>,
+    pub outputs: BTreeMap<&'a str, &'a [u8]>,
+    pub rest: Vec<&'a [u8]>,
 }
 
 /// Cuts the model before the projection that makes `logits`; `hidden` is the width of what it projects.
@@ -78,11 +81,15 @@ pub fn split_head(model: &[u8], hidden: usize) -> Option<Split> {
         head: parts.head(model, &head, head_input, hidden).ok()?,
         head_input: (*head_input).to_owned(),
         body_output: body_output.to_owned(),
+        plain_weight: match (parts.nodes[at].op, weights) {
+            ("MatMul", [weight]) if parts.initializers.contains_key(*weight) => Some((*weight).to_owned()),
+            _ => None,
+        },
     })
 }
 
 impl<'a> Parts<'a> {
-    fn read(graph: &'a [u8]) -> Result<Self, NotProtobuf> {
+    pub fn read(graph: &'a [u8]) -> Result<Self, NotProtobuf> {
         let mut parts =
             Self { nodes: Vec::new(), initializers: BTreeMap::new(), outputs: BTreeMap::new(), rest: Vec::new() };
         for field in wire::fields(graph) {
@@ -163,7 +170,8 @@ impl<'a> Parts<'a> {
                 graph.extend_from_slice(raw);
             }
         }
-        wire::put_bytes(&mut graph, 11, &row_of_floats(input, hidden));
+        let dims = [Size::Any("batch"), Size::Any("positions"), Size::Is(hidden)];
+        wire::put_bytes(&mut graph, 11, &port(input, ElementType::F32, &dims));
         if let Some(logits) = self.outputs.get("logits") {
             graph.extend_from_slice(logits);
         }
@@ -188,7 +196,7 @@ impl<'a> Node<'a> {
 }
 
 /// The model with another graph; version and operator sets stay.
-fn with_graph(model: &[u8], graph: &[u8]) -> Result<Vec<u8>, NotProtobuf> {
+pub(super) fn with_graph(model: &[u8], graph: &[u8]) -> Result<Vec<u8>, NotProtobuf> {
     let mut out = Vec::with_capacity(graph.len() + 256);
     for field in wire::fields(model) {
         let field = field?;
@@ -198,28 +206,4 @@ fn with_graph(model: &[u8], graph: &[u8]) -> Result<Vec<u8>, NotProtobuf> {
     }
     wire::put_bytes(&mut out, 7, graph);
     Ok(out)
-}
-
-/// A `ValueInfoProto` for f32 `[batch, positions, hidden]`.
-fn row_of_floats(name: &str, hidden: usize) -> Vec<u8> {
-    let symbol = |name: &[u8]| {
-        let mut dim = Vec::new();
-        wire::put_bytes(&mut dim, 2, name);
-        dim
-    };
-    let mut last = Vec::new();
-    wire::put_int(&mut last, 1, hidden as i64);
-    let mut shape = Vec::new();
-    for dim in [symbol(b"batch"), symbol(b"positions"), last] {
-        wire::put_bytes(&mut shape, 1, &dim);
-    }
-    let mut tensor = Vec::new();
-    wire::put_int(&mut tensor, 1, 1);
-    wire::put_bytes(&mut tensor, 2, &shape);
-    let mut kind = Vec::new();
-    wire::put_bytes(&mut kind, 1, &tensor);
-    let mut port = Vec::new();
-    wire::put_bytes(&mut port, 1, name.as_bytes());
-    wire::put_bytes(&mut port, 2, &kind);
-    port
 }

@@ -133,6 +133,11 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+pub(super) fn put_fixed32(out: &mut Vec<u8>, number: u32, value: [u8; 4]) {
+    put_varint(out, u64::from(number) << 3 | 5);
+    out.extend_from_slice(&value);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

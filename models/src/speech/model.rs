@@ -56,6 +56,8 @@ pub struct Identity {
     pub precision: Precision,
     /// Faults of the published files that were repaired at load.
     pub repairs: Vec<String>,
+    /// What is stored in fewer bits than published, and what it lost.
+    pub rounded: Vec<String>,
 }
 
 /// A loaded speech model. One thread owns it.
@@ -158,8 +160,10 @@ impl Speech {
             settings.stft = voice.detokenizer.settings().clone();
             repairs = voice.depthformer.repairs().to_vec();
         }
+        let rounded = voice.as_ref().and_then(|voice| voice.depthformer.rounded());
+        let rounded = backbone.head_difference().into_iter().chain(rounded).collect();
         Ok(Self {
-            identity: Identity { family, layout: folder.layout(&file), precision: file.precision(), repairs },
+            identity: Identity { family, layout: folder.layout(&file), precision: file.precision(), repairs, rounded },
             front_end: MelFrontEnd::new(settings.mel.clone()),
             embedding: TokenEmbedding::load(runtime, &folder, wanted, hidden, stop)?,
             settings,

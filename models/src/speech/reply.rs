@@ -43,6 +43,8 @@ pub struct ReplyOptions {
     /// Nobody has decided how to choose: a folder whose `generation_config.json` says `do_sample: false` chooses the
     /// likeliest.
     pub undecided: bool,
+    /// The model never ends its turn, its text or its speech: for measuring with `max_items`.
+    pub endless: bool,
 }
 
 impl ReplyOptions {
@@ -63,6 +65,7 @@ impl ReplyOptions {
             chunk: 128,
             record: false,
             undecided: true,
+            endless: false,
         }
     }
 
@@ -310,10 +313,12 @@ impl Reply {
     }
 
     fn text_token(&mut self, speech: &mut Speech, output: &Output) -> Result<u32> {
-        let mute = (!speech.can_speak()).then_some(speech.settings().audio_start);
+        let settings = speech.settings();
+        let mute = (!speech.can_speak()).then_some(settings.audio_start);
+        let ends = self.options.endless.then_some([settings.turn_end, settings.text_end]);
         self.sampler
             .choose(&output.logits, &self.options.text, &self.said, |id| {
-                speech.tokenizer().has_token(id) && Some(id) != mute
+                speech.tokenizer().has_token(id) && Some(id) != mute && !ends.is_some_and(|ends| ends.contains(&id))
             })
             .ok_or_else(|| speech.backbone().unusable_logits())
     }
@@ -334,12 +339,13 @@ impl Reply {
         let mut frame_logits = Vec::new();
         let record = self.options.record && self.record.frame_logits.is_empty();
         let sampler = &mut self.sampler;
+        let never = self.options.endless.then_some(end);
         let begun = Instant::now();
         let mut frame = speech.depthformer()?.frame(hidden, |logits| {
             if record {
                 frame_logits.extend_from_slice(logits);
             }
-            sampler.choose(logits, &how, &[], |_| true)
+            sampler.choose(logits, &how, &[], |code| Some(code) != never)
         })?;
         self.times.depthformer += begun.elapsed();
         let ended = frame.first() == Some(&end);

@@ -73,6 +73,7 @@ pub fn run(arguments: &Arguments, dump: Option<&Dump>) -> anyhow::Result<Outcome
             "layout": identity.layout.name(),
             "precision": identity.precision.name(),
             "repairs": identity.repairs,
+            "rounded": identity.rounded,
             "lacking": speech.lacking(),
         },
         "prompt_items": positions,

@@ -43,11 +43,9 @@ impl Choice {
         let Measured { subject, setting, latency, memory, .. } = &self.best;
         let verdict = match self.within {
             true => "recommended".to_owned(),
-            false => format!(
-                "nothing is within {:.1} s and {}; nearest",
-                budget.latency.as_secs_f64(),
-                size(budget.memory)
-            ),
+            false => {
+                format!("nothing is within {:.1} s and {}; nearest", budget.latency.as_secs_f64(), size(budget.memory))
+            }
         };
         let get = match subject.is_installed() {
             true => String::new(),
@@ -99,7 +97,9 @@ pub fn choose(measured: &[&Measured], budget: &Budget) -> Option<Choice> {
     // Weights are what a model knows; of equal ones the faster setting.
     let largest = within.iter().map(|one| one.subject.bytes.unwrap_or(one.memory)).max();
     let best = match largest {
-        Some(bytes) => within.into_iter().filter(|one| one.subject.bytes.unwrap_or(one.memory) == bytes).min_by(fastest)?,
+        Some(bytes) => {
+            within.into_iter().filter(|one| one.subject.bytes.unwrap_or(one.memory) == bytes).min_by(fastest)?
+        }
         None => measured.iter().min_by(fastest)?,
     };
     Some(Choice { best: (*best).clone(), within: largest.is_some(), runner_up: None, pairs: Vec::new() })

@@ -64,7 +64,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let paths = Paths::from_environment()?;
     let config = Sources::standard(&paths).load()?.config;
     let memory = match &arguments.memory {
-        Some(size) => size.parse::<Bytes>().map_err(|expected| anyhow::anyhow!("--memory {size}: expected {expected}"))?.0,
+        Some(size) => {
+            size.parse::<Bytes>().map_err(|expected| anyhow::anyhow!("--memory {size}: expected {expected}"))?.0
+        }
         None => machine::available_memory() / 2,
     };
     let budget = Budget { latency: Duration::from_secs_f64(arguments.latency), memory };

@@ -81,11 +81,10 @@ pub fn draw(measured: &[Measured], budget: &Budget, choices: &[Choice]) -> Strin
         ));
         for one in measured.iter().filter(|one| one.subject.task == task) {
             let (cx, cy) = (x.place(memory(one)), y.place(one.latency));
-            let chosen = choices.iter().any(|choice| {
-                choice.best.subject == one.subject && choice.best.setting == one.setting
-            });
+            let chosen =
+                choices.iter().any(|choice| choice.best.subject == one.subject && choice.best.setting == one.setting);
             let (radius, fill) = (if chosen { 7 } else { 4 }, if one.frontier { colour } else { "white" });
-            let label = format!("{}, {}", one.subject.label(), one.setting.label());
+            let label = escaped(&format!("{}, {}", one.subject.label(), one.setting.label()));
             put(format!(
                 "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"{radius}\" fill=\"{fill}\" stroke=\"{colour}\"><title>{label}: \
                  {:.2} s, {}</title></circle>",
@@ -105,4 +104,9 @@ pub fn draw(measured: &[Measured], budget: &Budget, choices: &[Choice]) -> Strin
     ));
     svg.push_str("</svg>\n");
     svg
+}
+
+/// A name as it may stand in a picture's text.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
 }

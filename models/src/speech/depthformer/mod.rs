@@ -3,14 +3,17 @@
 //! Three forms have been published (model contract, section 5.1); which one a graph has is read from its inputs. The
 //! rotary fault of the published graphs is found and repaired at load (section 5.6).
 
-use ort::value::DynValue;
+mod cut;
+mod whole;
 
 use crate::error::{Error, Result};
 use crate::folder::{GraphFile, ModelFolder, Role, Wanted};
 use crate::graph::{Graph, Stop};
 use crate::onnx::{Dim, Edit, ElementType, Model, Port, TensorPatch};
 use crate::runtime::Runtime;
-use crate::tensor::{floats_as, tensor, zeros};
+
+use cut::Cut;
+use whole::{Projection, Slices, Whole};
 
 /// What the fault is called in reports.
 const ROTARY_FAULT: &str = "depthformer rotary embedding: do_rotary was missing and its tables used theta 1e4";
@@ -22,33 +25,17 @@ const ROTARY_THETA: f64 = 1e6;
 /// The depthformer's sessions.
 #[derive(Debug)]
 pub struct Depthformer {
-    graph: Graph,
-    projection: Option<Projection>,
-    hidden_input: Option<ElementType>,
-    slices_input: Option<Slices>,
-    past: [Port; 2],
-    new: [&'static str; 2],
-    lengths: bool,
-    codebooks: usize,
+    form: Form,
     hidden: usize,
     repairs: Vec<String>,
 }
 
-/// The graph that makes depth slices in exports that keep it apart.
 #[derive(Debug)]
-struct Projection {
-    graph: Graph,
-    input: Port,
-    output: String,
-}
-
-/// The input that takes depth slices, and where the ones for later codes come from.
-#[derive(Debug)]
-struct Slices {
-    name: String,
-    element: ElementType,
-    shape: Vec<usize>,
-    returned: bool,
+enum Form {
+    /// The published graph runs as it stands.
+    Whole(Box<Whole>),
+    /// Its tables were taken out.
+    Cut(Box<Cut>),
 }
 
 impl Depthformer {
@@ -117,18 +104,37 @@ impl Depthformer {
             Some(edit) => (vec![ROTARY_FAULT.to_owned()], Some(edit)),
             None => (Vec::new(), None),
         };
-        Ok(Some(Self {
+        if projection.is_none()
+            && let Some(cut) = Cut::load(runtime, &file, edit.as_ref(), [codebooks, codebook_size, hidden], stop)?
+        {
+            return Ok(Some(Self { form: Form::Cut(Box::new(cut)), hidden, repairs }));
+        }
+        let whole = Whole {
             graph: Graph::load(runtime, &file, edit.as_ref(), stop)?,
             projection,
             hidden_input,
             slices_input,
             past,
-            new: ["new_keys", "new_values"],
             lengths: model.input("seqlens_k").is_some(),
             codebooks,
             hidden,
-            repairs,
-        }))
+        };
+        Ok(Some(Self { form: Form::Whole(Box::new(whole)), hidden, repairs }))
+    }
+
+    /// Whether its tables were taken out of the graph, so that a step reads what it needs of them.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        matches!(self.form, Form::Cut(_))
+    }
+
+    /// What was stored in fewer bits than published, in a sentence.
+    #[must_use]
+    pub fn rounded(&self) -> Option<String> {
+        match &self.form {
+            Form::Whole(_) => None,
+            Form::Cut(cut) => cut.difference(),
+        }
     }
 
     /// Faults of the published graph that were repaired at load.
@@ -145,74 +151,11 @@ impl Depthformer {
         if hidden.len() != self.hidden {
             return Err(Error::BadRequest(format!("a hidden state of {} floats, not {}", hidden.len(), self.hidden)));
         }
-        let mut slices = match (&mut self.projection, &self.slices_input) {
-            (Some(projection), _) => Some(projection.slices(hidden)?),
-            (None, Some(slices)) => {
-                Some(zeros(slices.element, &slices.shape).map_err(|error| self.graph.failure(&error))?.into_dyn())
-            }
-            (None, None) => None,
-        };
-        let mut past = [empty(&self.graph, &self.past[0])?, empty(&self.graph, &self.past[1])?];
-        let mut frame = Vec::with_capacity(self.codebooks);
-        let mut previous = 0;
-        for codebook in 0..self.codebooks {
-            let failed = |error: ort::Error| self.graph.failure(&error);
-            let step = tensor(&[], &[codebook as i64]).map_err(failed)?;
-            let token = tensor(&[1], &[i64::from(previous)]).map_err(failed)?;
-            let mut inputs = vec![("step_idx", step.into()), ("prev_token", token.into())];
-            if let Some(element) = self.hidden_input {
-                let hidden = floats_as(element, &[1, self.hidden], hidden).map_err(failed)?;
-                inputs.push(("hidden_states", hidden.into()));
-            }
-            if let (Some(port), Some(value)) = (&self.slices_input, &slices) {
-                inputs.push((port.name.as_str(), value.into()));
-            }
-            if self.lengths {
-                let before = tensor(&[1], &[codebook as i32]).map_err(failed)?;
-                let total = tensor(&[], &[codebook as i32 + 1]).map_err(failed)?;
-                inputs.extend([("seqlens_k", before.into()), ("total_seq_len", total.into())]);
-            }
-            for (port, value) in self.past.iter().zip(&past) {
-                inputs.push((port.name.as_str(), value.into()));
-            }
-            let mut outputs = self.graph.run(inputs)?;
-            let (_, logits) = outputs.floats("logits")?;
-            let grown = [outputs.take(self.new[0])?, outputs.take(self.new[1])?];
-            let returned = match (&self.slices_input, codebook) {
-                (Some(Slices { returned: true, .. }), 0) => Some(outputs.take("depth_slices")?),
-                _ => None,
-            };
-            drop(outputs);
-            past = grown;
-            if returned.is_some() {
-                slices = returned;
-            }
-            previous = choose(&logits).ok_or_else(|| self.graph.unusable())?;
-            frame.push(previous);
+        match &mut self.form {
+            Form::Whole(whole) => whole.frame(hidden, &mut choose),
+            Form::Cut(cut) => cut.frame(hidden, &mut choose),
         }
-        Ok(frame)
     }
-}
-
-impl Projection {
-    fn load(runtime: &Runtime, file: &GraphFile, stop: &Stop) -> Result<Self> {
-        let ([input], [output, ..]) = (file.model().inputs.as_slice(), file.model().outputs.as_slice()) else {
-            return Err(file.unknown("it does not map one hidden state to depth slices"));
-        };
-        let (input, output) = (input.clone(), output.name.clone());
-        Ok(Self { graph: Graph::load(runtime, file, None, stop)?, input, output })
-    }
-
-    fn slices(&mut self, hidden: &[f32]) -> Result<DynValue> {
-        let shape = [1, hidden.len()];
-        let value = floats_as(self.input.element, &shape, hidden).map_err(|error| self.graph.failure(&error))?;
-        self.graph.run(vec![(self.input.name.as_str(), value.into())])?.take(&self.output)
-    }
-}
-
-fn empty(graph: &Graph, port: &Port) -> Result<DynValue> {
-    let shape = empty_shape(port).unwrap_or_default();
-    zeros(port.element, &shape).map(ort::value::Value::into_dyn).map_err(|error| graph.failure(&error))
 }
 
 /// The shape of an empty cache: `[layers, 1, heads, 0, size]` or, in the first form, `[layers, 1, 0, heads, size]`.
