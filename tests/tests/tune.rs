@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use eddy_models::folder::Precision;
+use eddy_models::folder::{Layout, Precision};
 use eddy_models::synthetic::{BackboneSizes, write_text};
 use eddy_tests::eddy::built;
 use eddy_tests::fixtures::runtime_folder;
@@ -21,6 +21,7 @@ fn sizes(hidden: usize, layers: usize) -> BackboneSizes {
         attention: (0..layers).map(|layer| layer % 2 == 1).collect(),
         vocabulary: 8192,
         positions: 2048,
+        experts: None,
     }
 }
 
@@ -38,8 +39,8 @@ fn tune(home: &Path, arguments: &[&str]) -> Output {
 fn the_report_holds_what_was_measured_and_the_choice_follows_from_it() {
     let home = tempfile::tempdir().unwrap();
     let models = home.path().join("data/eddy/models");
-    write_text(&models.join("small"), &sizes(64, 2), Precision::Q4).unwrap();
-    write_text(&models.join("large"), &sizes(256, 8), Precision::Q4).unwrap();
+    write_text(&models.join("small"), &sizes(64, 2), Layout::A, Precision::Q4).unwrap();
+    write_text(&models.join("large"), &sizes(256, 8), Layout::A, Precision::Q4).unwrap();
     let report = home.path().join("report");
     let output = tune(
         home.path(),

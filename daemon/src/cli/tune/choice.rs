@@ -64,7 +64,7 @@ impl Choice {
             "installed": subject.is_installed(), "within_budget": self.within,
             "settings": { "runtime.threads": setting.threads, "CPUAffinity": setting.pinned },
             "latency_s": self.best.latency, "memory_bytes": self.best.memory, "budget_s": budget.latency.as_secs_f64(),
-            "paired_latency_s": self.pairs,
+            "paired_with": self.runner_up.as_ref().map(Setting::label), "paired_latency_s": self.pairs,
         })
     }
 }

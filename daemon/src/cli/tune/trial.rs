@@ -18,8 +18,8 @@ use crate::engine::{self, catalog};
 const POSITIONS: [u64; 2] = [128, 512];
 /// Seconds of the question whose answer is waited for.
 const QUESTION: u64 = 3;
-/// Pairs of runs between the two fastest settings.
-const PAIRS: usize = 3;
+/// Pairs of runs between the two fastest settings at most; there are no more than runs of each measurement.
+const MOST_PAIRS: u16 = 5;
 /// Weights take about so much more memory than room on the disk while they are read.
 const ROOM: f64 = 1.5;
 
@@ -289,7 +289,7 @@ impl Bench {
         let Some(second) = others.first() else { return Ok(choice) };
         let folder = self.weights_of(&choice.best.subject)?;
         let mut pairs = Vec::new();
-        for _ in 0..PAIRS {
+        for _ in 0..self.runs.min(MOST_PAIRS) {
             let first = self.at(&choice.best.subject, &choice.best.setting, &folder)?;
             let other = self.at(&choice.best.subject, &second.setting, &folder)?;
             pairs.push((first.latency, other.latency));
