@@ -14,19 +14,13 @@ use ringbuf::{HeapCons, HeapProd, HeapRb};
 
 use crate::device::{self, Device};
 use crate::error::{Error, Result};
-use crate::realtime::{self, Health, Trouble};
-
-/// Samples asked for at a time. The default of one host is two seconds.
-pub(crate) const PERIOD: Duration = Duration::from_millis(10);
+use crate::realtime::{self, CallbackThread, Health, Trouble};
 
 /// How much the ring holds while the reading thread is busy.
 const RING: Duration = Duration::from_millis(500);
 
 /// Opening a stream at a server that hangs must not hang.
 pub(crate) const OPEN: Duration = Duration::from_secs(2);
-
-/// Callbacks come every few milliseconds; this long without one is a fault.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// An open microphone.
 pub struct Capture {
@@ -38,12 +32,12 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Opens `device` at its own rate and starts to record.
+    /// Opens `device` at its own rate and starts to record, in callbacks of about `frames` samples.
     ///
     /// # Errors
     /// [`Error::DeviceMissing`] when it has gone since it was listed, [`Error::DeviceRefused`] when it does not open,
     /// [`Error::NoSoundServer`] when the backend does not answer.
-    pub fn open(device: &Device) -> Result<Capture> {
+    pub fn open(device: &Device, frames: u32) -> Result<Capture> {
         let refused = |error: cpal::Error| Error::DeviceRefused {
             direction: device.direction,
             name: device.name.clone(),
@@ -57,7 +51,8 @@ impl Capture {
         let config = StreamConfig {
             channels: supported.channels(),
             sample_rate: rate,
-            buffer_size: BufferSize::Fixed((f64::from(rate) * PERIOD.as_secs_f64()) as u32),
+            // The default of one host is two seconds.
+            buffer_size: BufferSize::Fixed(frames),
         };
         // The server converts; on bare hardware the format is what the hardware has.
         let format = match device.backend {
@@ -113,7 +108,7 @@ impl Capture {
         let deadline = Instant::now() + timeout;
         while self.ring.occupied_len() < count {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || matches!(self.trouble(), Some(Trouble::Failed(_))) {
+            if left.is_zero() || matches!(self.trouble(Duration::MAX), Some(Trouble::Failed(_))) {
                 return false;
             }
             std::thread::park_timeout(left);
@@ -121,9 +116,15 @@ impl Capture {
         true
     }
 
-    /// What is wrong with the stream, if anything is: the owner opens another then.
-    pub fn trouble(&self) -> Option<Trouble> {
-        self.health.trouble(PATIENCE)
+    /// What is wrong with the stream, if anything is: the owner opens another then. Callbacks come every few
+    /// milliseconds; `patience` without one is a fault.
+    pub fn trouble(&self, patience: Duration) -> Option<Trouble> {
+        self.health.trouble(patience)
+    }
+
+    /// The thread that its callbacks run on.
+    pub fn callback_thread(&self) -> CallbackThread {
+        CallbackThread::new(self.health.clone())
     }
 
     /// Samples lost so far because the ring was full.

@@ -5,6 +5,8 @@
 //! reads the loudspeaker's reference through a resampler whose ratio is steered so that the distance between the two
 //! streams stays the same.
 
+use std::collections::VecDeque;
+
 use audioadapter_buffers::direct::InterleavedSlice;
 use ringbuf::HeapCons;
 use ringbuf::traits::{Consumer as _, Observer as _};
@@ -22,8 +24,9 @@ const NEAREST: f64 = 0.024;
 /// What is added at each new join, and the most that it comes to.
 const RETREAT: f64 = 0.002;
 const FARTHEST: f64 = 0.040;
-/// Late callbacks that are endured before the streams are joined farther apart.
-const ENDURED: u32 = 3;
+/// Late callbacks within about so many seconds that are endured before the streams are joined farther apart.
+const ENDURED: f64 = 3.0;
+const FORGIVEN: f64 = 10.0;
 /// Distances that work; outside, the streams are joined anew.
 const WORKABLE: std::ops::RangeInclusive<f64> = 0.020..=0.080;
 /// A change of the distance by this much, on the average of some frames, is not drift. A server that asks for its
@@ -35,26 +38,96 @@ const STEP: f64 = 0.005;
 const FRAMES: f64 = 10.0;
 /// No crystal is off by more than this.
 const MOST_DRIFT: f64 = 2e-3;
-/// Time constant of the smoothing of what is measured, seconds: callbacks come when the scheduler pleases.
-const SMOOTHING: f64 = 0.5;
-/// Strength of the correction, 1/s: a millisecond is made up at 80 parts in a million, which a canceller can follow.
-const GAIN: f64 = 0.08;
+/// Seconds of which one mean is taken: callbacks come when the scheduler pleases.
+const SPAN: f64 = 1.0;
+/// Means that the drift is read from, at most and at least.
+const SPANS: usize = 60;
+const FEW: usize = 16;
+/// How many times its own uncertainty a correction must be, and how many times in each half of what was measured: a step
+/// looks like a slope to a line through all of it, and not to one through its halves.
+const SURE: f64 = 4.0;
+const HALF_SURE: f64 = 2.0;
+/// The most that a slope may be uncertain by to be believed, and the least that it is corrected by.
+const SHARP: f64 = 1e-5;
+const LEAST: f64 = 1e-6;
+/// Time constant of what is kept, seconds: drift is slow, and a step is not.
+const SLOW: f64 = 3.0;
 
-/// Steers a ratio by a distance: proportional for what is off now, integral for the drift that stays.
+/// Finds the drift: the slope of the distance over the last minute, as it would be without any correction.
+///
+/// A canceller takes a thousandth of an echo for an echo of its own: at 1 kHz a wander of ten microseconds in a second
+/// leaves it no more than 24 dB. So the speed is not steered by what was measured last. It stays what it is, one to begin
+/// with, until the slope differs from it by more than the scatter of the measurements can explain.
 #[derive(Debug, Default)]
 struct Steering {
-    smooth: Option<f64>,
-    integral: f64,
+    /// The relative speed to read at, less one.
+    speed: f64,
+    /// Time since the beginning, and how much distance the speed has taken away in it.
+    time: f64,
+    taken: f64,
+    sum: f64,
+    count: usize,
+    means: VecDeque<(f64, f64)>,
 }
 
 impl Steering {
-    /// Takes the distance's error in seconds, measured every `step` seconds; gives the relative speed to read at.
-    fn update(&mut self, error: f64, step: f64) -> f64 {
-        let smooth = self.smooth.map_or(error, |smooth| smooth + (error - smooth) * (step / SMOOTHING).min(1.0));
-        self.smooth = Some(smooth);
-        // Critically damped.
-        self.integral = (self.integral + smooth * step * GAIN * GAIN / 4.0).clamp(-MOST_DRIFT, MOST_DRIFT);
-        (GAIN * smooth + self.integral).clamp(-MOST_DRIFT, MOST_DRIFT)
+    /// Takes the distance in seconds, measured every `step` seconds; gives the relative speed to read at, less one.
+    fn update(&mut self, distance: f64, step: f64) -> f64 {
+        self.time += step;
+        self.taken += self.speed * step;
+        self.sum += distance + self.taken;
+        self.count += 1;
+        if self.count as f64 * step >= SPAN {
+            if self.means.len() == SPANS {
+                self.means.pop_front();
+            }
+            self.means.push_back((self.time, self.sum / self.count as f64));
+            (self.sum, self.count) = (0.0, 0);
+            self.settle();
+        }
+        self.speed
+    }
+
+    /// Believes the slope, if it is certain enough.
+    fn settle(&mut self) {
+        let count = self.means.len();
+        if count < FEW {
+            return;
+        }
+        let (slope, uncertainty) = self.slope(0..count);
+        let off = slope - self.speed;
+        let in_both_halves = [0..count / 2, count / 2..count].into_iter().all(|half| {
+            let (slope, uncertainty) = self.slope(half);
+            (slope - self.speed) * off.signum() > HALF_SURE * uncertainty
+        });
+        if in_both_halves && uncertainty < SHARP && off.abs() > (SURE * uncertainty).max(LEAST) {
+            self.speed = slope.clamp(-MOST_DRIFT, MOST_DRIFT);
+        }
+    }
+
+    /// The slope of a line through these means, and its standard error.
+    fn slope(&self, range: std::ops::Range<usize>) -> (f64, f64) {
+        let count = range.len() as f64;
+        let points = || self.means.range(range.clone());
+        let time = points().map(|point| point.0).sum::<f64>() / count;
+        let distance = points().map(|point| point.1).sum::<f64>() / count;
+        let spread: f64 = points().map(|point| (point.0 - time).powi(2)).sum();
+        let common: f64 = points().map(|point| (point.0 - time) * (point.1 - distance)).sum();
+        let slope = common / spread;
+        let scatter: f64 = points().map(|point| (point.1 - distance - slope * (point.0 - time)).powi(2)).sum();
+        (slope, (scatter / (count - 2.0) / spread).sqrt())
+    }
+
+    /// The distance is another by so much from now on, for a reason that is no drift.
+    fn shift(&mut self, by: f64) {
+        self.means.iter_mut().for_each(|point| point.1 += by);
+        (self.sum, self.count) = (0.0, 0);
+    }
+
+    /// The streams are apart: the speed is as true as before, and nothing is known of the distance.
+    fn restart(&mut self) {
+        self.means.clear();
+        (self.sum, self.count) = (0.0, 0);
     }
 }
 
@@ -72,8 +145,8 @@ pub struct Follower {
     kept: f64,
     /// The error of the last few frames, averaged.
     recent: f64,
-    /// Late callbacks since the last join.
-    late: u32,
+    /// Late callbacks of late.
+    late: f64,
     joined: bool,
     joins: u64,
     /// Input samples that were due when they were not there, to be passed over when they are.
@@ -108,11 +181,11 @@ impl Follower {
             resampler,
             frame,
             step: frame as f64 / f64::from(to),
-            steering: Steering::default(),
+            steering: Steering { means: VecDeque::with_capacity(SPANS), ..Steering::default() },
             lead: NEAREST,
             kept: NEAREST,
             recent: 0.0,
-            late: 0,
+            late: 0.0,
             joined: false,
             joins: 0,
             owed: 0,
@@ -139,25 +212,29 @@ impl Follower {
         frame.fill(0.0);
         let distance = distance - self.owed as f64 / f64::from(rate);
         if self.joined {
+            self.kept += (distance - self.kept) * self.step / SLOW;
+            self.late -= self.late * self.step / FORGIVEN;
             self.recent += (distance - self.kept - self.recent) / FRAMES;
             if self.recent.abs() > STEP {
                 self.kept += self.recent;
+                self.steering.shift(self.recent);
                 self.recent = 0.0;
-                self.steering.smooth = None;
             }
             if !WORKABLE.contains(&self.kept) || self.late > ENDURED {
                 self.joined = false;
                 self.lead = (self.lead + RETREAT).min(FARTHEST);
             }
         }
-        let mut error = distance - self.kept;
+        let mut distance = distance;
         if !self.joined {
             if !self.join(ring, rate, distance) {
+                self.steering.restart();
                 return;
             }
-            error = 0.0;
+            self.steering.shift(self.kept - distance);
+            distance = self.kept;
         }
-        let speed = 1.0 + self.steering.update(error, self.step);
+        let speed = 1.0 + self.steering.update(distance, self.step);
         // In range by construction; a refusal would leave the old ratio, which is as good.
         let _ = self.resampler.set_resample_ratio(self.ratio / speed, true);
         self.owed -= ring.skip(self.owed);
@@ -167,7 +244,7 @@ impl Follower {
         };
         if ring.occupied_len() < needed {
             // A late callback. To lose a frame hurts the canceller less than to shift all that follow.
-            self.late += u32::from(self.owed == 0);
+            self.late += f64::from(u8::from(self.owed == 0));
             self.owed += needed;
             self.starved += 1;
             return;
@@ -191,8 +268,7 @@ impl Follower {
         ring.skip(skip);
         self.kept = self.lead;
         self.recent = 0.0;
-        self.late = 0;
-        self.steering.smooth = None;
+        self.late = 0.0;
         self.resampler.reset();
         self.joined = true;
         self.joins += 1;
@@ -201,7 +277,7 @@ impl Follower {
 
     /// How much faster than the microphone's the loudspeaker's clock runs (1e-6 is one part in a million).
     pub fn drift(&self) -> f64 {
-        self.steering.integral
+        self.steering.speed
     }
 
     /// Frames that were not there in time and were taken for silence.

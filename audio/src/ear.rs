@@ -39,6 +39,7 @@ pub struct Ear {
     waiting: Vec<f32>,
     loudspeaker: Option<Loudspeaker>,
     canceller: EchoCanceller,
+    noise_suppression: bool,
     recorded: [f32; FRAME],
     played: [f32; FRAME],
 }
@@ -49,11 +50,12 @@ struct Loudspeaker {
 }
 
 impl Ear {
-    /// Listens at `capture`; `reference` is what [`Playback::open`](crate::playback::Playback::open) gave.
+    /// Listens at `capture`; `reference` is what [`Playback::open`](crate::playback::Playback::open) gave. Steady noise
+    /// is taken out too where `noise_suppression` says so.
     ///
     /// # Errors
     /// [`Error::Resample`](crate::Error::Resample) when a device has a rate beyond 8 to 192 kHz.
-    pub fn new(capture: Capture, reference: Option<Reference>) -> Result<Ear> {
+    pub fn new(capture: Capture, reference: Option<Reference>, noise_suppression: bool) -> Result<Ear> {
         let rate = capture.device().sample_rate;
         let resampler = StreamResampler::new(rate, RATE, rate as usize / 100)?;
         let mut ear = Ear {
@@ -63,7 +65,8 @@ impl Ear {
             capture,
             resampler,
             loudspeaker: None,
-            canceller: EchoCanceller::new(RATE),
+            canceller: EchoCanceller::new(RATE, noise_suppression),
+            noise_suppression,
             recorded: [0.0; FRAME],
             played: [0.0; FRAME],
         };
@@ -83,7 +86,7 @@ impl Ear {
             }
             None => None,
         };
-        self.canceller = EchoCanceller::new(RATE);
+        self.canceller = EchoCanceller::new(RATE, self.noise_suppression);
         Ok(())
     }
 
@@ -92,11 +95,11 @@ impl Ear {
         self.loudspeaker.map(|loudspeaker| loudspeaker.reference)
     }
 
-    /// Waits for the next frame and cleans it into `clean`.
-    pub fn next(&mut self, clean: &mut [f32; FRAME], timeout: Duration) -> Heard {
+    /// Waits for the next frame and cleans it into `clean`; a microphone that is silent for `patience` is lost.
+    pub fn next(&mut self, clean: &mut [f32; FRAME], timeout: Duration, patience: Duration) -> Heard {
         while self.waiting.len() < FRAME {
             if !self.capture.wait(self.block.len(), timeout) {
-                return self.capture.trouble().map_or(Heard::Nothing, Heard::Lost);
+                return self.capture.trouble(patience).map_or(Heard::Nothing, Heard::Lost);
             }
             self.capture.read(&mut self.block);
             self.resampler.process(&self.block, &mut self.resampled);

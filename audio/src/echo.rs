@@ -4,7 +4,7 @@
 //! second is found and followed. How much is removed is measured all the time, because an assistant that does not
 //! know that it hears itself answers itself.
 
-use sonora::config::EchoCanceller as Settings;
+use sonora::config::{EchoCanceller as Settings, NoiseSuppression};
 use sonora::{AudioProcessing, Config, StreamConfig};
 use std::time::Duration;
 
@@ -39,8 +39,10 @@ const LINGER: usize = 40;
 const REST: usize = 200;
 /// A sample that wakes it; the reference is here before its echo is.
 const SOUND: f32 = 1e-6;
-/// By how much the canceller's result is late: 8 ms, in parts of a second.
-const LAG: u32 = 125;
+/// Frames after it woke in which it gives what it heard before it slept.
+const DROWSY: usize = 4;
+/// By how much the canceller's result is late, in samples of 16 kHz: 8 ms.
+const LAG: u32 = 128;
 /// Frames in a measured window: one second of sound.
 const WINDOW: usize = 100;
 /// Windows that are remembered, and how few are enough to judge.
@@ -61,27 +63,34 @@ pub struct EchoCanceller {
     meter: Meter,
     /// Frames since the loudspeaker sounded.
     quiet: usize,
+    /// Frames since it woke.
+    awake: usize,
     /// The end of the last recorded frame, which a resting canceller still owes.
     late: Vec<f32>,
     /// Power of the last recorded frame.
     before: f32,
     near_end: bool,
+    noise: bool,
 }
 
 impl EchoCanceller {
-    /// For mono frames of 10 ms at `sample_rate`, which is 16, 32 or 48 kHz.
-    pub fn new(sample_rate: u32) -> EchoCanceller {
+    /// For mono frames of 10 ms at `sample_rate`, which is 16, 32 or 48 kHz; `noise` says whether steady noise is taken
+    /// out too, which makes the result 6 ms later and leaves the canceller no rest.
+    pub fn new(sample_rate: u32, noise: bool) -> EchoCanceller {
         let stream = StreamConfig::new(sample_rate, 1);
-        let config = Config { echo_canceller: Some(Settings::default()), ..Config::default() };
+        let noise_suppression = noise.then(NoiseSuppression::default);
+        let config = Config { echo_canceller: Some(Settings::default()), noise_suppression, ..Config::default() };
         let processor = AudioProcessing::builder().config(config).capture_config(stream).render_config(stream).build();
         EchoCanceller {
             processor,
             frame: sample_rate as usize / 100,
             meter: Meter::default(),
             quiet: 0,
-            late: vec![0.0; (sample_rate / LAG) as usize],
+            awake: 0,
+            late: vec![0.0; (LAG * sample_rate / 16_000) as usize],
             before: 0.0,
             near_end: false,
+            noise,
         }
     }
 
@@ -109,7 +118,8 @@ impl EchoCanceller {
         assert!([played.len(), recorded.len(), clean.len()] == [self.frame; 3], "frames are 10 ms long");
         let sounds = played.iter().any(|sample| sample.abs() > SOUND);
         self.quiet = if sounds { 0 } else { self.quiet.saturating_add(1) };
-        if self.quiet > REST {
+        if self.quiet > REST && !self.noise {
+            self.awake = 0;
             self.pass(recorded, clean);
             self.meter.add(0.0, power(recorded), power(clean));
             return;
@@ -126,7 +136,8 @@ impl EchoCanceller {
             clean.copy_from_slice(recorded);
         }
         self.late = late;
-        if power(clean) > LOUDER * loudest.max(FAINT) {
+        self.awake = self.awake.saturating_add(1);
+        if self.awake <= DROWSY || power(clean) > LOUDER * loudest.max(FAINT) {
             // A filter that has lost its way adds an echo instead of taking one out.
             self.pass(recorded, clean);
         } else {
@@ -213,7 +224,13 @@ impl Meter {
         values.get(values.len() / 2).copied()
     }
 
+    /// `None` without an echo to take out, too.
     fn erle(&self) -> Option<f32> {
+        let there = self.filled < ENOUGH || !self.is_absent();
+        self.ratio().filter(|_| there)
+    }
+
+    fn ratio(&self) -> Option<f32> {
         self.median(|second| 10.0 * (second.recorded.max(1e-12) / second.clean.max(1e-12)).log10())
     }
 
@@ -221,12 +238,16 @@ impl Meter {
         if self.filled < ENOUGH {
             return Verdict::Unproven;
         }
-        let recorded = self.median(|second| second.recorded / WINDOW as f32).unwrap_or(0.0);
-        let absent = recorded < AUDIBLE * AUDIBLE / 10.0 || self.noise.is_some_and(|noise| recorded < noise * PRESENT);
-        match self.erle() {
-            Some(erle) if erle >= HELPFUL || absent => Verdict::Helps,
+        match self.ratio() {
+            Some(erle) if erle >= HELPFUL || self.is_absent() => Verdict::Helps,
             _ => Verdict::DoesNotHelp,
         }
+    }
+
+    /// Whether the microphone does not hear the loudspeaker.
+    fn is_absent(&self) -> bool {
+        let recorded = self.median(|second| second.recorded / WINDOW as f32).unwrap_or(0.0);
+        recorded < AUDIBLE * AUDIBLE / 10.0 || self.noise.is_some_and(|noise| recorded < noise * PRESENT)
     }
 }
 

@@ -15,13 +15,16 @@ use cpal::{BufferSize, FromSample, SampleFormat, SizedSample, StreamConfig};
 use ringbuf::traits::{Observer as _, Producer as _, Split as _};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 
-use crate::capture::{OPEN, PATIENCE, PERIOD};
+use crate::capture::OPEN;
 use crate::device::{self, Device};
 use crate::error::{Error, Result};
-use crate::realtime::{self, Health, Trouble};
+use crate::realtime::{self, CallbackThread, Health, Trouble};
 use crate::resample::StreamResampler;
 pub use flow::FADE;
 use flow::{Flow, Shared};
+
+/// How much is resampled at a time.
+const BLOCK: Duration = Duration::from_millis(10);
 
 /// How much speech waits here; whoever produces faster is told to wait.
 const RING: Duration = Duration::from_secs(2);
@@ -73,11 +76,12 @@ pub struct Playback {
 }
 
 impl Playback {
-    /// Opens `device` at its own rate, for a voice of `voice_rate` Hz. Silence flows until something is pushed.
+    /// Opens `device` at its own rate, for a voice of `voice_rate` Hz, in callbacks of about `frames` samples. Silence
+    /// flows until something is pushed.
     ///
     /// # Errors
     /// As [`Capture::open`](crate::capture::Capture::open), and [`Error::Resample`] when the rates do not fit.
-    pub fn open(device: &Device, voice_rate: u32) -> Result<(Playback, Reference)> {
+    pub fn open(device: &Device, voice_rate: u32, frames: u32) -> Result<(Playback, Reference)> {
         let refused = |error: cpal::Error| Error::DeviceRefused {
             direction: device.direction,
             name: device.name.clone(),
@@ -89,11 +93,8 @@ impl Playback {
         let health = Arc::new(Health::new());
         let (feed, flow) = Feed::new(voice_rate, rate, health.clone())?;
         let (reference_in, reference) = HeapRb::new(samples_in(REFERENCE_RING, rate)).split();
-        let config = StreamConfig {
-            channels: supported.channels(),
-            sample_rate: rate,
-            buffer_size: BufferSize::Fixed(samples_in(PERIOD, rate) as u32),
-        };
+        let config =
+            StreamConfig { channels: supported.channels(), sample_rate: rate, buffer_size: BufferSize::Fixed(frames) };
         let format = match device.backend {
             device::Backend::Pulse => SampleFormat::F32,
             device::Backend::Alsa => supported.sample_format(),
@@ -195,9 +196,15 @@ impl Playback {
         Duration::from_nanos(self.health.latency_ns.load(Relaxed))
     }
 
-    /// What is wrong with the stream, if anything is: the owner opens another then.
-    pub fn trouble(&self) -> Option<Trouble> {
-        self.health.trouble(PATIENCE)
+    /// What is wrong with the stream, if anything is: the owner opens another then. `patience` without a callback is a
+    /// fault.
+    pub fn trouble(&self, patience: Duration) -> Option<Trouble> {
+        self.health.trouble(patience)
+    }
+
+    /// The thread that its callbacks run on.
+    pub fn callback_thread(&self) -> CallbackThread {
+        CallbackThread::new(self.health.clone())
     }
 }
 
@@ -229,7 +236,7 @@ struct Utterance {
 
 impl Feed {
     fn new(voice_rate: u32, device_rate: u32, health: Arc<Health>) -> Result<(Feed, Flow)> {
-        let resampler = StreamResampler::new(voice_rate, device_rate, samples_in(PERIOD, voice_rate))?;
+        let resampler = StreamResampler::new(voice_rate, device_rate, samples_in(BLOCK, voice_rate))?;
         let (ring, consumer) = HeapRb::new(samples_in(RING, device_rate)).split();
         let shared = Arc::new(Shared::default());
         let flow = Flow::new(consumer, shared.clone(), health, samples_in(LEAD, device_rate));

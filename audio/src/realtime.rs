@@ -3,12 +3,15 @@
 //! A callback moves samples between a device and a ring. It allocates nothing, locks nothing and logs nothing, because
 //! each of them can wait for a thread of lower priority. In debug builds a process that installs [`AllocDisabler`] as
 //! its global allocator aborts at the first allocation inside [`callback`]; release builds do not check.
+//!
+//! The thread of the callbacks belongs to the audio system's library, so it is made urgent from outside, by its number.
 
 #[cfg(debug_assertions)]
 pub use assert_no_alloc::AllocDisabler;
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::io;
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +41,40 @@ pub enum Failure {
     Other = 3,
 }
 
+/// The thread that a stream's callbacks run on.
+#[derive(Clone)]
+pub struct CallbackThread(Arc<Health>);
+
+impl CallbackThread {
+    pub(crate) fn new(health: Arc<Health>) -> Self {
+        Self(health)
+    }
+
+    /// Its number in the system; `None` before the first callback.
+    pub fn id(&self) -> Option<i32> {
+        Some(self.0.thread.load(Relaxed)).filter(|id| *id != 0)
+    }
+
+    /// Asks the system for real-time priority, which needs `RLIMIT_RTPRIO` or a privilege.
+    ///
+    /// # Errors
+    /// The system's, and `NotFound` before the first callback.
+    pub fn promote(&self) -> io::Result<()> {
+        let id = self.id().ok_or(io::ErrorKind::NotFound)?;
+        let parameter = libc::sched_param { sched_priority: PRIORITY };
+        // What it starts later is not to be urgent too.
+        let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+        // SAFETY: the pointer is to a value that lives through the call; the number of a thread that has gone is refused.
+        match unsafe { libc::sched_setscheduler(id, policy, &raw const parameter) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// Above every ordinary thread, below the sound server's own.
+pub const PRIORITY: i32 = 5;
+
 /// What a stream's callbacks leave behind for others to see; every access is one atomic operation.
 pub(crate) struct Health {
     opened: Instant,
@@ -50,6 +87,8 @@ pub(crate) struct Health {
     /// Nanoseconds from `opened` to when callbacks became due; 0 before the stream was started.
     started: AtomicU64,
     waiter: OnceLock<Thread>,
+    /// The system's number of the thread that calls back; 0 before the first callback.
+    thread: AtomicI32,
 }
 
 impl Health {
@@ -63,6 +102,7 @@ impl Health {
             latency_ns: AtomicU64::new(0),
             started: AtomicU64::new(0),
             waiter: OnceLock::new(),
+            thread: AtomicI32::new(0),
         }
     }
 
@@ -74,6 +114,9 @@ impl Health {
     /// Called at each callback; wakes the thread that waits for samples.
     pub(crate) fn beat(&self) {
         self.last.store(self.now(), Relaxed);
+        if self.thread.load(Relaxed) == 0 {
+            self.thread.store(rustix::thread::gettid().as_raw_nonzero().get(), Relaxed);
+        }
         if let Some(thread) = self.waiter.get() {
             thread.unpark();
         }

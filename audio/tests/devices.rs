@@ -22,17 +22,19 @@ static ALLOCATOR: AllocDisabler = AllocDisabler;
 
 const VOICE: u32 = 24_000;
 const SOON: Duration = Duration::from_secs(5);
+/// A stream that says nothing for so long is lost.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// What the project promises: every change of devices is noticed within this.
 const NOTICED: Duration = Duration::from_secs(2);
 
 fn microphone() -> Capture {
     let device = choose(Backend::Pulse, Direction::Capture, &Choice::Default).expect("a microphone");
-    Capture::open(&device).expect("it opens")
+    Capture::open(&device, 480).expect("it opens")
 }
 
 fn loudspeaker() -> Playback {
     let device = choose(Backend::Pulse, Direction::Playback, &Choice::Default).expect("a loudspeaker");
-    Playback::open(&device, VOICE).expect("it opens").0
+    Playback::open(&device, VOICE, 480).expect("it opens").0
 }
 
 fn tone(frequency: f32, rate: u32, len: usize) -> Vec<f32> {
@@ -43,7 +45,7 @@ fn tone(frequency: f32, rate: u32, len: usize) -> Vec<f32> {
 fn record(capture: &mut Capture, count: usize) -> Vec<f32> {
     let mut samples = vec![0.0; count];
     for block in samples.chunks_mut(480) {
-        assert!(capture.wait(block.len(), SOON), "the microphone is silent: {:?}", capture.trouble());
+        assert!(capture.wait(block.len(), SOON), "the microphone is silent: {:?}", capture.trouble(PATIENCE));
         assert!(capture.read(block));
     }
     samples
@@ -102,7 +104,7 @@ fn what_is_spoken_is_recorded() {
         let _speaker = server.speak(spoken.clone());
         let heard = record(&mut capture, 5 * 48_000);
         // Before the search, in which nobody reads.
-        let (overruns, trouble) = (capture.overruns(), capture.trouble());
+        let (overruns, trouble) = (capture.overruns(), capture.trouble(PATIENCE));
         let begin = find(&spoken, &heard);
         let alike = correlation(&heard[begin..], &spoken);
         println!("recorded: correlation {alike:.5}, latency {:?}", capture.latency());
@@ -135,7 +137,7 @@ fn what_is_pushed_is_what_sounds() {
             playback.underruns()
         );
         assert!(alike > 0.99, "{alike}");
-        assert_eq!((playback.underruns(), playback.trouble()), (0, None));
+        assert_eq!((playback.underruns(), playback.trouble(PATIENCE)), (0, None));
     });
 }
 
@@ -239,7 +241,7 @@ fn a_moved_stream_a_lost_device_and_a_new_default_are_noticed() {
             |event| matches!(event, Event::StreamMoved { direction: Direction::Capture, from, .. } if from == "vmic"),
         );
         // The stream itself knows nothing of it.
-        assert_eq!(capture.trouble(), None);
+        assert_eq!(capture.trouble(PATIENCE), None);
         drop(capture);
 
         let since = Instant::now();
@@ -286,12 +288,12 @@ fn a_killed_server_is_noticed_and_a_new_one_is_used_twenty_times() {
             if round % 5 == 0 {
                 sounds(server, &mut capture);
             }
-            assert_eq!((capture.trouble(), playback.trouble()), (None, None));
+            assert_eq!((capture.trouble(PATIENCE), playback.trouble(PATIENCE)), (None, None));
             let since = Instant::now();
             server.kill();
             within(NOTICED, "both streams know", || {
                 let failed = Some(Trouble::Failed(Failure::ServerGone));
-                (capture.trouble() == failed && playback.trouble() == failed).then_some(())
+                (capture.trouble(PATIENCE) == failed && playback.trouble(PATIENCE) == failed).then_some(())
             });
             slowest[0] = slowest[0].max(since.elapsed());
             slowest[1] = slowest[1].max(expect(&watch, since, "ServerLost", |event| *event == Event::ServerLost));

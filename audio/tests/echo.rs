@@ -10,7 +10,7 @@ const SECOND: usize = RATE as usize;
 
 /// Runs everything through a canceller; the result is as long as the input.
 fn cancel(played: &[f32], recorded: &[f32]) -> (Vec<f32>, Report) {
-    let mut canceller = EchoCanceller::new(RATE);
+    let mut canceller = EchoCanceller::new(RATE, false);
     let frame = canceller.frame();
     let mut clean = vec![0.0; recorded.len()];
     for ((played, recorded), clean) in
@@ -24,7 +24,7 @@ fn cancel(played: &[f32], recorded: &[f32]) -> (Vec<f32>, Report) {
 fn add_noise(samples: &mut [f32], level: f32, seed: u64) {
     let mut random = Random::new(seed);
     // Uniform noise in [-1, 1) has an RMS of 1/sqrt(3).
-    samples.iter_mut().for_each(|sample| *sample += level * 1.732 * random.next());
+    samples.iter_mut().for_each(|sample| *sample += level * 1.732 * random.draw());
 }
 
 #[test]
@@ -125,6 +125,21 @@ fn a_person_passes_unbroken_when_the_canceller_rests_and_wakes() {
         let level = db(rms(&clean[range.clone()]) / rms(&person[range]));
         assert!(level.abs() < 1.0, "{level} dB");
     }
+}
+
+#[test]
+fn where_nothing_is_heard_nothing_is_made_up() {
+    // A person, and then a reply into headphones, on a line that is silent to the last bit.
+    let mut played = voice(1, 120.0, RATE, 8 * SECOND);
+    played[..3 * SECOND].fill(0.0);
+    let mut recorded = voice(2, 210.0, RATE, 8 * SECOND);
+    recorded[2 * SECOND + SECOND / 2..].fill(0.0);
+    let (clean, report) = cancel(&played, &recorded);
+    let frames = clean[3 * SECOND..].chunks(160).map(rms);
+    let loudest = frames.fold(0.0f32, f32::max);
+    println!("{:.1} dB at most, {report:?}", db(loudest));
+    assert!(db(loudest) < -60.0, "{:.1} dB, {report:?}", db(loudest));
+    assert_eq!((report.erle_db, report.verdict), (None, Verdict::Helps));
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn wrong_values_come_with_what_fits() {
     for (text, line) in [
         (
             "[audio]\ncapture_frames = 5",
-            "eddy.toml:2:18: audio.capture_frames is 5: expected a whole number from 64 to 8192",
+            "eddy.toml:2:18: audio.capture_frames is 5: expected a whole number from 64 to 960",
         ),
         ("[audio]\n  capture_frames = -5", "eddy.toml:2:20: audio.capture_frames is -5: expected a whole number"),
         ("[voice]\nbarge_in = \"yes\"", "eddy.toml:2:12: voice.barge_in is \"yes\": expected true or false"),

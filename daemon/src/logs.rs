@@ -45,7 +45,11 @@ impl Logs {
     }
 }
 
-fn filter(settings: &Log) -> anyhow::Result<EnvFilter> {
+/// The filter that `settings` ask for.
+///
+/// # Errors
+/// For one that cannot be read.
+pub fn filter(settings: &Log) -> anyhow::Result<EnvFilter> {
     // These two tell of every message and every graph node at the level that is for administrators here.
     let directives = format!("{},zbus=warn,ort=warn,{}", settings.level.as_str(), settings.filter);
     EnvFilter::try_new(directives.trim_end_matches(','))

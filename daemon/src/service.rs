@@ -12,13 +12,13 @@ use eddy_ipc::Error;
 use eddy_models::RuntimeOptions;
 use eddy_models::folder::Wanted;
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGIO, SIGTERM};
 use tokio::sync::mpsc;
 
 use crate::access::Access;
 use crate::bus::{
     Address, Buses, Core, Ended, ReloadOrder, announce, changes as changes_of_voice, connect, engine_options,
-    reconfigured, serve,
+    follow_login, reconfigured, serve,
 };
 use crate::engine::{Engine, EngineOptions, catalog};
 use crate::indexes::Shelf;
@@ -131,7 +131,7 @@ impl Life {
         config: Arc<Config>,
     ) -> anyhow::Result<()> {
         let preload = config.models.preload.clone();
-        let mut signals = signals()?;
+        let mut signals = signals(engine.clone())?;
         let Buses { assistant, admin, bus } =
             connect(address).await.with_context(|| format!("cannot connect to the bus ({address})"))?;
         let only_user = (*address != Address::System).then(|| rustix::process::getuid().as_raw());
@@ -144,6 +144,7 @@ impl Life {
             error => anyhow::Error::new(error).context("the bus refuses the daemon's names"),
         })?;
         tokio::spawn(announce(Arc::clone(&core), changes));
+        tokio::spawn(follow_login(Arc::clone(&core), *address != Address::System));
         for name in preload {
             let begun = core.engine.load(&name.clone(), move |result| {
                 if let Err(error) = result {
@@ -255,7 +256,7 @@ fn start_engine(config: &Config, paths: &Paths, runtime: RuntimeOptions) -> anyh
         }
     };
     let prefix_cache = usize::try_from(config.models.prefix_cache.0).unwrap_or(usize::MAX);
-    let loader = Arc::new(OnnxLoader { runtime, prefix_cache });
+    let loader = Arc::new(OnnxLoader { runtime, prefix_cache, leases: true });
     Ok(Engine::start(loader, scan(config, paths), options, heartbeat)?)
 }
 
@@ -293,18 +294,21 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// SIGTERM, SIGINT and SIGHUP, one after the other.
-fn signals() -> anyhow::Result<mpsc::Receiver<i32>> {
-    let mut caught = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+/// SIGTERM, SIGINT and SIGHUP, one after the other. SIGIO says that a file of a model is about to be changed.
+fn signals(engine: Engine<Model>) -> anyhow::Result<mpsc::Receiver<i32>> {
+    let mut caught = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGIO])?;
     let (send, signals) = mpsc::channel(8);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in caught.forever() {
-            // A reload more while eight are waiting changes nothing; an end is waited for.
-            if signal != SIGHUP && send.blocking_send(signal).is_err() {
-                return;
-            }
-            if signal == SIGHUP {
-                let _ = send.try_send(signal);
+            match signal {
+                SIGIO => drop(engine.inspect()),
+                // A reload more while eight are waiting changes nothing; an end is waited for.
+                SIGHUP => drop(send.try_send(signal)),
+                _ => {
+                    if send.blocking_send(signal).is_err() {
+                        return;
+                    }
+                }
             }
         }
     })?;

@@ -147,7 +147,7 @@ impl Error {
 
     /// There is a `what` called `name` already.
     pub fn exists(what: &str, name: &str) -> Self {
-        Self::Exists(format!("there is already a {what} called \"{name}\"; take another name, or remove it first"))
+        Self::Exists(format!("the {what} \"{name}\" is there already; take another name, or remove it first"))
     }
 
     /// The argument `name` does not fit, and what would.

@@ -71,6 +71,6 @@ impl Manifest {
     /// Bytes of all files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|piece| piece.size).sum()
+        self.files.iter().fold(0, |bytes, piece| bytes.saturating_add(piece.size))
     }
 }

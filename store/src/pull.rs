@@ -151,7 +151,7 @@ impl<'a> Pull<'a> {
             if missing > 0 && !self.hub.settings().offline && !std::mem::replace(&mut permitted, true) {
                 watcher.may_fetch(missing)?;
             }
-            let total = chosen.iter().map(|file| file.size).sum();
+            let total = sum(chosen.iter().map(|file| file.size));
             hashes.extend(fetch_all(&job, &batch, total, watcher)?);
             batch = referenced(listing, &chosen, staging)?;
             chosen.extend(batch.iter().cloned());
@@ -336,7 +336,7 @@ fn fetch_all(
         spawned.map_err(Error::io(&job.staging, "the system has no room for threads; try again later"))?;
     }
     drop(send);
-    let mut meter = Meter::new();
+    let mut meter = Meter::new(&job.tally);
     let mut hashes = BTreeMap::new();
     let (mut failed, mut stopped) = (None, None);
     loop {
@@ -399,7 +399,12 @@ fn missing(files: &[Remote], staging: &Path) -> u64 {
             false => file.size.saturating_sub(length(&part_of(&place))),
         }
     };
-    files.iter().map(left).sum()
+    sum(files.iter().map(left))
+}
+
+/// A sum of sizes that somebody else states.
+fn sum(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// Files that the graphs refer to and that their names did not tell.
@@ -451,8 +456,8 @@ impl Meter {
     /// Time over which the rate follows a change.
     const SMOOTHING: f64 = 3.0;
 
-    fn new() -> Self {
-        Self { last: Instant::now(), fetched: 0, rate: None }
+    fn new(tally: &Tally) -> Self {
+        Self { last: Instant::now(), fetched: tally.fetched.load(Ordering::Relaxed), rate: None }
     }
 
     fn read(&mut self, tally: &Tally, total: u64) -> Progress {

@@ -282,6 +282,11 @@ impl Listening {
         Self { request, deltas, ends }
     }
 
+    /// Takes the request back.
+    pub async fn cancel(&self) {
+        self.request.cancel().await.unwrap();
+    }
+
     /// Waits for the first piece.
     pub async fn first(&mut self) -> Delta {
         let signal = tokio::time::timeout(PATIENCE, self.deltas.next()).await.unwrap().unwrap();

@@ -9,9 +9,12 @@ pub mod bus;
 pub mod compare;
 pub mod eddy;
 pub mod fixtures;
+pub mod heard;
 pub mod hub;
 pub mod load;
 pub mod npy;
 pub mod room;
-#[path = "../../audio/tests/common/server.rs"]
-pub mod server;
+pub mod soak;
+#[path = "../../audio/tests/common/mod.rs"]
+pub mod sounds;
+pub use sounds::server;

@@ -14,6 +14,7 @@ use eddy_models::folder::{Precision, Wanted};
 use eddyd::voice::{Audience, Change, Local, State, Told, TurnEnd, Voice};
 
 use crate::fixtures::{composed, fixture, runtime_folder};
+use crate::server::{Server, within};
 
 /// The rate of the room.
 pub const ROOM: u32 = 48_000;
@@ -39,6 +40,14 @@ pub struct Diary {
 pub struct Witness(Mutex<Diary>);
 
 impl Witness {
+    /// Forgets the answers' sound, which would fill the memory of whoever listens for an hour.
+    pub fn forget_sound(&self) {
+        let mut diary = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for answer in &mut diary.answers {
+            *answer = Vec::new();
+        }
+    }
+
     pub fn read<T>(&self, look: impl FnOnce(&Diary) -> T) -> T {
         look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -102,6 +111,41 @@ impl Living {
     pub fn state(&self) -> State {
         self.voice().statuses().borrow().state
     }
+
+    /// Everything that it did since `began`, for whoever looks into a failure.
+    pub fn account(&self, began: Instant) -> String {
+        let seconds = |at: &Instant| at.saturating_duration_since(began).as_secs_f64();
+        self.witness.read(|diary| {
+            let states = diary.states.iter().map(|(at, state, why)| format!("{:7.3} {state:?}: {why}", seconds(at)));
+            let now = self.voice().statuses().borrow().clone();
+            format!("{}\n{now:?}\nfailed: {:?}", states.collect::<Vec<_>>().join("\n"), diary.failed)
+        })
+    }
+
+    /// Waits for a state; fails with everything that it did instead.
+    #[track_caller]
+    pub fn wait(&self, state: State, seconds: f64) {
+        let begun = Instant::now();
+        while self.state() != state {
+            let account = || self.account(begun);
+            assert!(begun.elapsed().as_secs_f64() < seconds, "not {state:?} within {seconds} s\n{}", account());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// The loudspeaker is heard by the microphone, so many milliseconds later and at this part of its level.
+pub fn echo(server: &Server, delay: u32, level: f32) {
+    let late = format!("latency_msec={delay}");
+    server.load(&["module-loopback", "source=vspk.monitor", "sink=vmic_sink", &late, "adjust_time=0"]);
+    within(Duration::from_secs(5), "the loopback is there", || {
+        let list = server.control(&["list", "short", "sink-inputs"]);
+        let index = list.split('\t').next().filter(|index| !index.is_empty())?.to_string();
+        // The server's volumes are cubic.
+        let volume = format!("{}", (65_536.0 * level.cbrt()) as u32);
+        server.control(&["set-sink-input-volume", &index, &volume]);
+        Some(())
+    });
 }
 
 /// What espeak-ng says, at the room's rate, peak 0.5.

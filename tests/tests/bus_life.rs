@@ -154,6 +154,57 @@ asyncio.run(main())
 }
 
 #[tokio::test]
+async fn files_that_are_changed_under_a_model_do_not_end_the_daemon() {
+    let copy = composed("text-a", None);
+    let name = copy.path().file_name().unwrap().to_str().unwrap().to_owned();
+    let mut daemon = Daemon::start_with(copy.path(), &["models.precision=q4"], |_| {});
+    let client = daemon.client().await;
+    let text = TextProxy::new(&client).await.unwrap();
+    let generate = async |token: &str| {
+        let listening = Listening::to(&client, token).await;
+        let options = Options { max_tokens: Some(8), ..greedy(token) };
+        text.generate(&[("user", "hello")], &options).await.unwrap();
+        listening.end().await
+    };
+    assert_eq!(generate("before").await.state, RequestState::Done, "{}", daemon.log());
+
+    // As `rsync --inplace` would, or a download into the folder.
+    let weights = files_below(copy.path()).into_iter().filter(|path| std::fs::metadata(path).unwrap().len() > 50_000);
+    let weights: Vec<(std::path::PathBuf, Vec<u8>)> =
+        weights.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    assert!(weights.len() > 2, "{weights:?}");
+    let paths: Vec<std::path::PathBuf> = weights.iter().map(|(path, _)| path.clone()).collect();
+    let cut = tokio::task::spawn_blocking(move || {
+        let begun = Instant::now();
+        for path in &paths {
+            std::fs::File::options().write(true).truncate(true).open(path).unwrap();
+        }
+        begun.elapsed()
+    });
+    let waited = cut.await.unwrap();
+    assert!(waited < Duration::from_secs(20), "the writer waits {waited:?}");
+    let at = path(Bus::Admin, Collection::Model(&name));
+    let model = ModelProxy::builder(&client).path(at).build().await.unwrap();
+    within(PATIENCE, "it goes", async || model.state().await.unwrap() == ModelState::Failed.as_str()).await;
+    assert!(model.state_reason().await.unwrap().contains("changed"));
+    let failure = generate("meanwhile").await.outcome.failure.unwrap();
+    assert!(failure.name.ends_with("ModelFailed"), "{failure:?}");
+
+    for (path, bytes) in &weights {
+        std::fs::write(path, bytes).unwrap();
+    }
+    model.load(&Options::default()).await.unwrap();
+    within(PATIENCE, "it is back", async || model.state().await.unwrap() == ModelState::Loaded.as_str()).await;
+    assert_eq!(generate("after").await.state, RequestState::Done, "{}", daemon.log());
+    assert!(daemon.child.try_wait().unwrap().is_none(), "it lives");
+}
+
+fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+#[tokio::test]
 async fn models_come_and_go_and_a_bad_one_says_why() {
     let damaged = composed("speech-a", None);
     let folder = tempfile::tempdir().unwrap();

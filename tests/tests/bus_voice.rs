@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use eddy_ipc::client::{AssistantProxy, RequestProxy};
-use eddy_ipc::{Bus, Options, RequestState, Token};
+use eddy_ipc::{Bus, FinishReason, Options, RequestState, Token};
 use eddy_tests::bus::{Daemon, Listening, within};
 use eddy_tests::room::spoken;
 use eddy_tests::server::{Server, with_server};
@@ -66,6 +66,41 @@ fn a_turn_is_told_to_the_one_who_asked_for_it() {
         // Another client hears nothing that was meant for the owner alone.
         let pause = tokio::time::timeout(Duration::from_millis(300), overheard.next()).await;
         assert!(pause.is_err(), "{pause:?}");
+    });
+}
+
+#[test]
+fn a_turn_ends_when_the_one_who_asked_for_it_cancels_or_leaves() {
+    let settings = ["generation.greedy=true", "generation.max_items=200"];
+    live("a_turn_ends_when_the_one_who_asked_for_it_cancels_or_leaves", &settings, async |server, daemon| {
+        let (client, leaver) = (daemon.client().await, daemon.client().await);
+        let assistant = AssistantProxy::new(&client).await.unwrap();
+        let is = async |state: &str| assistant.state().await.unwrap() == state;
+        within(Duration::from_secs(5), "the devices are known", async || is("idle").await).await;
+        // While nobody has spoken.
+        let turn = Listening::to(&client, "silent").await;
+        assistant.listen(&named("silent")).await.unwrap();
+        assert!(is("listening").await);
+        turn.cancel().await;
+        assert_eq!(turn.end().await.state, RequestState::Cancelled);
+        within(Duration::from_secs(1), "nobody listens", async || !assistant.microphone_in_use().await.unwrap()).await;
+        // While the answer sounds.
+        let turn = Listening::to(&client, "answered").await;
+        assistant.listen(&named("answered")).await.unwrap();
+        let _person = server.speak(spoken("What is the tallest mountain in the world?"));
+        within(Duration::from_secs(10), "it answers", async || is("speaking").await).await;
+        turn.cancel().await;
+        let heard = turn.end().await;
+        assert_eq!(
+            (heard.state, heard.outcome.finish_reason),
+            (RequestState::Cancelled, Some(FinishReason::Cancelled))
+        );
+        within(Duration::from_secs(1), "it is quiet", async || is("idle").await).await;
+        // Whoever leaves the bus wants nothing any more.
+        AssistantProxy::new(&leaver).await.unwrap().listen(&named("left")).await.unwrap();
+        assert!(is("listening").await);
+        leaver.close().await.unwrap();
+        within(Duration::from_secs(1), "nobody listens", async || is("idle").await).await;
     });
 }
 

@@ -13,7 +13,7 @@ impl Random {
     }
 
     /// Uniform in [-1, 1).
-    pub fn next(&mut self) -> f32 {
+    pub fn draw(&mut self) -> f32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -29,11 +29,11 @@ pub fn voice(seed: u64, pitch: f32, rate: u32, len: usize) -> Vec<f32> {
     let mut out = vec![0.0; len];
     let mut at = 0;
     while at < len {
-        for _ in 0..4 + (random.next().abs() * 8.0) as usize {
-            let syllable = (rate * (0.12 + 0.1 * random.next().abs())) as usize;
-            let hiss = (rate * 0.05 * random.next().abs()) as usize;
-            let tone = pitch * (1.0 + 0.2 * random.next());
-            let formants = [500.0 + 300.0 * random.next(), 1_600.0 + 700.0 * random.next()];
+        for _ in 0..4 + (random.draw().abs() * 8.0) as usize {
+            let syllable = (rate * (0.12 + 0.1 * random.draw().abs())) as usize;
+            let hiss = (rate * 0.05 * random.draw().abs()) as usize;
+            let tone = pitch * (1.0 + 0.2 * random.draw());
+            let formants = [500.0 + 300.0 * random.draw(), 1_600.0 + 700.0 * random.draw()];
             let mut states = [[0.0f32; 2]; 2];
             let mut phase = 0.0;
             for n in 0..hiss + syllable {
@@ -41,12 +41,12 @@ pub fn voice(seed: u64, pitch: f32, rate: u32, len: usize) -> Vec<f32> {
                     break;
                 };
                 if n < hiss {
-                    *sample = 0.08 * random.next();
+                    *sample = 0.08 * random.draw();
                     continue;
                 }
                 let along = (n - hiss) as f32 / syllable as f32;
                 phase += tone * (1.0 - 0.15 * along) / rate;
-                let pulse = if phase >= 1.0 { 1.0 } else { 0.01 * random.next() };
+                let pulse = if phase >= 1.0 { 1.0 } else { 0.01 * random.draw() };
                 phase = phase.fract();
                 let envelope = (std::f32::consts::PI * along).sin();
                 for (formant, state) in formants.iter().zip(&mut states) {
@@ -59,7 +59,7 @@ pub fn voice(seed: u64, pitch: f32, rate: u32, len: usize) -> Vec<f32> {
             }
             at += hiss + syllable;
         }
-        at += (rate * (0.2 + 0.3 * random.next().abs())) as usize;
+        at += (rate * (0.2 + 0.3 * random.draw().abs())) as usize;
     }
     let peak = out.iter().fold(1e-9f32, |peak, sample| peak.max(sample.abs()));
     out.iter_mut().for_each(|sample| *sample *= 0.7 / peak);
@@ -92,7 +92,7 @@ impl Room {
         // Sparse reflections, denser than the ear needs and cheap enough for a debug build.
         for n in (40..tail).step_by(23) {
             let decay = (-6.9 * n as f32 / tail as f32).exp();
-            taps.push((n + (random.next().abs() * 20.0) as usize, 0.25 * self.gain * decay * random.next()));
+            taps.push((n + (random.draw().abs() * 20.0) as usize, 0.25 * self.gain * decay * random.draw()));
         }
         let delay = (self.delay * rate) as usize;
         let mut out = vec![0.0f32; played.len()];

@@ -28,6 +28,9 @@ pub fn within<T>(limit: Duration, what: &str, mut found: impl FnMut() -> Option<
     }
 }
 
+/// What the streams of listeners are named, before their source.
+const LISTENS: &str = "listens to ";
+
 /// How often a test is tried: it runs in real time, sound server included, and a machine that is busy with something else
 /// makes one fail that would not otherwise.
 const TRIES: usize = 3;
@@ -40,31 +43,53 @@ pub fn with_server(test: &str, body: impl FnOnce(&mut Server)) {
         body(&mut server);
         return;
     }
-    // What was fetched once is found from there too.
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
-        let home = std::env::var_os("HOME")?;
-        Some(Path::new(&home).join(".cache"))
-    });
+    let arguments = ["--exact", test, "--nocapture", "--include-ignored", "--test-threads=1"].map(String::from);
     for left in (0..TRIES).rev() {
-        let folder = std::env::temp_dir().join(format!("eddy-pulse-{}-{test}-{left}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for the server");
-        let status = Command::new(std::env::current_exe().expect("this test's program"))
-            .args(["--exact", test, "--nocapture", "--include-ignored", "--test-threads=1"])
-            .env(MARK, &folder)
-            .env("PULSE_SERVER", format!("unix:{}", folder.join("pulse.sock").display()))
-            .env("PULSE_RUNTIME_PATH", &folder)
-            .env("XDG_RUNTIME_DIR", &folder)
-            .env("HOME", &folder)
-            .envs(cache.iter().map(|cache| ("XDG_CACHE_HOME", cache)))
-            .env_remove("DBUS_SESSION_BUS_ADDRESS")
-            .status();
-        let _ = std::fs::remove_dir_all(&folder);
-        if status.expect("the test starts").success() {
+        if again(&format!("{test}-{left}"), &arguments) {
             return;
         }
         assert!(left > 0, "{test} failed in its own process, {TRIES} times");
         println!("{test} is tried again");
     }
+}
+
+/// Runs `body` with a server of its own, for a program that is no test; says whether it went well.
+pub fn with_server_for_program(name: &str, body: impl FnOnce(&mut Server)) -> bool {
+    if let Some(folder) = std::env::var_os(MARK) {
+        let mut server = Server { folder: folder.into(), process: None };
+        server.start();
+        body(&mut server);
+        return true;
+    }
+    again(name, &std::env::args().skip(1).collect::<Vec<_>>())
+}
+
+/// Whether this process is the one with the server.
+pub fn is_inside() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
+/// This program once more, in an environment in which its server is found; whether it succeeded.
+fn again(name: &str, arguments: &[String]) -> bool {
+    // What was fetched once is found from there too.
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME")?;
+        Some(Path::new(&home).join(".cache"))
+    });
+    let folder = std::env::temp_dir().join(format!("eddy-pulse-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for the server");
+    let status = Command::new(std::env::current_exe().expect("this program"))
+        .args(arguments)
+        .env(MARK, &folder)
+        .env("PULSE_SERVER", format!("unix:{}", folder.join("pulse.sock").display()))
+        .env("PULSE_RUNTIME_PATH", &folder)
+        .env("XDG_RUNTIME_DIR", &folder)
+        .env("HOME", &folder)
+        .envs(cache.iter().map(|cache| ("XDG_CACHE_HOME", cache)))
+        .env_remove("DBUS_SESSION_BUS_ADDRESS")
+        .status();
+    let _ = std::fs::remove_dir_all(&folder);
+    status.expect("it starts").success()
 }
 
 /// The server, and the means to disturb it.
@@ -140,6 +165,19 @@ impl Server {
         }
     }
 
+    /// Puts listeners back where they began: the server takes a new default for an order to move them there.
+    pub fn reseat_listeners(&self) {
+        let list = self.control(&["list", "source-outputs"]);
+        for stream in list.split("Source Output #").skip(1) {
+            let number = stream.lines().next().unwrap_or_default();
+            let name = stream.lines().find_map(|line| line.trim().strip_prefix("media.name = \""));
+            if let Some(source) = name.and_then(|name| name.strip_suffix('"')?.strip_prefix(LISTENS)) {
+                // Its source may have gone.
+                self.try_control(&["move-source-output", number, source]);
+            }
+        }
+    }
+
     /// Lets someone speak into the microphone; mono samples at 48 kHz.
     pub fn speak(&self, samples: Vec<f32>) -> Speaker {
         Speaker::start("vmic_sink", samples)
@@ -190,13 +228,15 @@ impl Drop for Speaker {
 pub struct Listener {
     process: Child,
     heard: Arc<Mutex<Vec<f32>>>,
+    /// When how many samples had come.
+    clock: Arc<Mutex<Vec<(Instant, usize)>>>,
 }
 
 impl Listener {
     fn start(source: &str) -> Listener {
         let mut process = Command::new("parec")
             .args(["--raw", "--format=float32le", "--rate=48000", "--channels=2", "--latency-msec=20"])
-            .arg(format!("--device={source}"))
+            .args([format!("--device={source}"), format!("--stream-name={LISTENS}{source}")])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -204,6 +244,8 @@ impl Listener {
         let mut pipe = process.stdout.take().expect("a pipe");
         let heard = Arc::new(Mutex::new(vec![]));
         let target = heard.clone();
+        let clock = Arc::new(Mutex::new(vec![]));
+        let ticks = clock.clone();
         thread::spawn(move || {
             let mut bytes = vec![];
             let mut block = [0u8; 4_096];
@@ -212,11 +254,16 @@ impl Listener {
                 let whole = bytes.len() / 8 * 8;
                 let frames = bytes[..whole].chunks_exact(8);
                 let samples = frames.map(|frame| f32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]));
-                target.lock().expect("no panic").extend(samples);
+                let count = {
+                    let mut target = target.lock().expect("no panic");
+                    target.extend(samples);
+                    target.len()
+                };
+                ticks.lock().expect("no panic").push((Instant::now(), count));
                 bytes.drain(..whole);
             }
         });
-        let listener = Listener { process, heard };
+        let listener = Listener { process, heard, clock };
         within(Duration::from_secs(5), "the recorder runs", || (listener.count() > 0).then_some(()));
         listener
     }
@@ -224,6 +271,18 @@ impl Listener {
     /// How many samples were heard.
     pub fn count(&self) -> usize {
         self.heard.lock().expect("no panic").len()
+    }
+
+    /// When the sample with this number was recorded, but for what every listener is late: the earliest that the pieces
+    /// around it say, because a piece may come late and never early.
+    pub fn time_of(&self, sample: usize) -> Option<Instant> {
+        let clock = self.clock.lock().expect("no panic");
+        let near = |count: usize| count.abs_diff(sample) < 2 * 48_000;
+        let at = |(when, count): &(Instant, usize)| {
+            let off = Duration::from_secs_f64(count.abs_diff(sample) as f64 / 48_000.0);
+            if *count > sample { when.checked_sub(off) } else { when.checked_add(off) }
+        };
+        clock.iter().filter(|(_, count)| near(*count)).filter_map(at).min()
     }
 
     /// All that was heard.

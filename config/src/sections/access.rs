@@ -54,11 +54,13 @@ pub enum Application {
     Unit(String),
     /// A sandboxed application, by the identifier that the sandbox vouches for.
     Sandboxed(String),
+    /// Everything that another user than the daemon's runs, by the user's name. Written `user:alice`.
+    User(String),
 }
 
 impl Application {
     /// Reads the way applications are written in rules: `*`, `/usr/bin/notes`, `notes.service`,
-    /// `org.example.Notes`. `None` for anything else.
+    /// `org.example.Notes`, `user:alice`. `None` for anything else.
     pub fn from_word(word: &str) -> Option<Self> {
         let dotted = |text: &str| {
             text.contains('.')
@@ -69,6 +71,11 @@ impl Application {
         match word {
             "*" => Some(Self::Any),
             path if path.starts_with('/') && path.len() > 1 => Some(Self::Executable(path.into())),
+            user if user.starts_with("user:") => {
+                let name = &user["user:".len()..];
+                let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+                (!name.is_empty() && name.chars().all(fits)).then(|| Self::User(name.into()))
+            }
             unit if unit.ends_with(".service") || unit.ends_with(".scope") => Some(Self::Unit(unit.into())),
             id if dotted(id) => Some(Self::Sandboxed(id.into())),
             _ => None,
@@ -78,10 +85,11 @@ impl Application {
 
 impl fmt::Display for Application {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Any => "*",
-            Self::Executable(name) | Self::Unit(name) | Self::Sandboxed(name) => name,
-        })
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Executable(name) | Self::Unit(name) | Self::Sandboxed(name) => f.write_str(name),
+            Self::User(name) => write!(f, "user:{name}"),
+        }
     }
 }
 
@@ -98,7 +106,7 @@ impl Rules {
 }
 
 const APPLICATIONS: &str = "an application in quotes: \"*\", the path of an executable, a unit (\"notes.service\") \
-     or a sandboxed application's identifier (\"org.example.Notes\")";
+     a sandboxed application's identifier (\"org.example.Notes\") or another user (\"user:alice\")";
 
 impl Setting for Rules {
     type Bound = bool;

@@ -59,9 +59,10 @@ settings! {
         playback: Device = Device::Default, live;
         /// Frames that the microphone hands over at a time, at the device's rate: 480 are 10 ms at
         /// 48 kHz. Fewer answer sooner and cost more processor time.
-        capture_frames: u32 = 480, restart, (64, 8_192);
-        /// Frames that the speaker takes at a time, at the device's rate.
-        playback_frames: u32 = 480, restart, (64, 8_192);
+        capture_frames: u32 = 480, restart, (64, 960);
+        /// Frames that the speaker takes at a time, at the device's rate. More would bring what the echo
+        /// canceller needs to know later than the echo itself.
+        playback_frames: u32 = 480, restart, (64, 960);
         /// Sound kept ready for the speaker. More rides out a busier machine; an interruption is as
         /// quick with any.
         playback_buffer: Duration = Duration::from_millis(1_000), live,
@@ -69,10 +70,11 @@ settings! {
         /// Take what the speaker plays out of what the microphone hears. Without it, barge-in needs
         /// headphones.
         echo_cancellation: bool = true, restart;
-        /// Reduce steady noise, such as a fan, in what the microphone hears.
+        /// Reduce steady noise, such as a fan, in what the microphone hears. Costs some processor time as
+        /// long as the microphone is open.
         noise_suppression: bool = false, restart;
         /// Time without any word from a device after which it counts as lost and is opened anew.
-        device_timeout: Duration = Duration::from_secs(2), live,
+        device_timeout: Duration = Duration::from_millis(500), live,
             (Duration::from_millis(200), Duration::from_secs(60));
     }
 }

@@ -1,6 +1,5 @@
 //! `[voice]`: when Eddy listens, when a turn is over, and what an interruption is.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::schema::{choice, settings};
@@ -23,11 +22,6 @@ settings! {
         /// When the microphone is open: "push-to-talk" for one turn at a time, when an application or
         /// `eddy talk` asks; "open" all the time unless muted; "off" never.
         mode: MicrophoneMode = MicrophoneMode::PushToTalk, live;
-        /// A keyword model, a file. In "open" mode Eddy then answers only what follows the keyword.
-        /// Empty: wake word off.
-        wake_word: PathBuf = PathBuf::new(), restart;
-        /// After a reply, how long Eddy goes on listening without the wake word.
-        follow_up: Duration = Duration::from_secs(8), live, (Duration::ZERO, Duration::from_secs(120));
         /// Probability of speech (0 to 1) at which somebody counts as having begun to speak.
         speech_threshold: f64 = 0.5, live, (0.05, 0.99);
         /// Probability below which they count as having stopped. Lower than speech_threshold, so that
@@ -38,8 +32,9 @@ settings! {
             (Duration::ZERO, Duration::from_secs(2));
         /// Sound kept from before the first speech was noticed, so that no first syllable is lost.
         lead_in: Duration = Duration::from_millis(300), live, (Duration::ZERO, Duration::from_secs(2));
-        /// Silence after which a turn is over when it sounds finished.
-        endpoint_min_wait: Duration = Duration::from_millis(250), live,
+        /// Silence after which a turn is over when it sounds finished. Shorter answers sooner, and cuts off
+        /// whoever pauses in the middle of a sentence.
+        endpoint_min_wait: Duration = Duration::from_millis(500), live,
             (Duration::from_millis(50), Duration::from_secs(5));
         /// Silence after which a turn is over in any case.
         endpoint_max_wait: Duration = Duration::from_millis(1_200), live,

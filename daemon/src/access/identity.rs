@@ -1,8 +1,9 @@
-//! Who a process is, by what the kernel says about it: sandboxed application, unit, executable.
+//! Who a process is, by what the kernel says about it: sandboxed application, unit, executable, user.
 //!
 //! Nothing that the caller says of itself is asked. A process number can be used again by the time it is looked at; the
 //! one who calls this has to make sure afterwards that the connection is still there.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use eddy_config::Application;
@@ -18,23 +19,38 @@ pub struct Credentials {
     pub label: Option<String>,
 }
 
-/// The names that the system vouches for, the most telling first. Empty for a process that has none.
+/// A caller of whom the system does not say whether it runs in a sandbox. It gets what an unknown sandboxed application gets.
+const UNIDENTIFIED: &str = "unidentified.caller";
+
+/// The names that the system vouches for, the most telling first; never empty.
 #[must_use]
 pub fn identify(credentials: &Credentials) -> Vec<Application> {
-    let mut identities = Vec::new();
     let snap = credentials.label.as_deref().and_then(snap_of_label);
-    if let Some(process) = credentials.process {
-        identities.extend(identify_in(&Path::new("/proc").join(process.to_string()), snap));
-    } else {
-        identities.extend(snap.map(Application::Sandboxed));
-    }
-    identities
+    let process = credentials.process.map(|process| Path::new("/proc").join(process.to_string()));
+    let own = rustix::process::geteuid().as_raw();
+    let identities = match credentials.user.filter(|user| *user != own) {
+        // The kernel shows another user's executables and files to root alone. That the user may call at all is the
+        // bus's policy.
+        Some(user) if own != 0 => {
+            let unit = process.as_deref().and_then(unit_of).map(Application::Unit);
+            let sandboxed = snap.map(Application::Sandboxed);
+            sandboxed.into_iter().chain(unit).chain([Application::User(name_of(user, PASSWORDS))]).collect()
+        }
+        Some(_) | None => match process {
+            Some(process) => identify_in(&process, snap),
+            None => snap.map(Application::Sandboxed).into_iter().collect(),
+        },
+    };
+    if identities.is_empty() { vec![Application::Sandboxed(UNIDENTIFIED.into())] } else { identities }
 }
 
 fn identify_in(process: &Path, snap: Option<String>) -> Vec<Application> {
-    let flatpak = std::fs::read_to_string(process.join("root/.flatpak-info")).ok();
-    let sandboxed = flatpak.as_deref().and_then(flatpak_name).or(snap);
-    let unit = std::fs::read_to_string(process.join("cgroup")).ok().as_deref().and_then(unit_of_cgroup);
+    let sandboxed = match std::fs::read_to_string(process.join("root/.flatpak-info")) {
+        Ok(info) => Some(flatpak_name(&info).unwrap_or_else(|| UNIDENTIFIED.into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => snap,
+        // Whether there is a sandbox cannot be seen, as from inside a namespace of users.
+        Err(_) => Some(snap.unwrap_or_else(|| UNIDENTIFIED.into())),
+    };
     // What runs in a sandbox sees other files under the same paths: its executable's path says nothing outside.
     let executable = match sandboxed {
         Some(_) => None,
@@ -42,10 +58,25 @@ fn identify_in(process: &Path, snap: Option<String>) -> Vec<Application> {
     };
     let identities = [
         sandboxed.map(Application::Sandboxed),
-        unit.map(Application::Unit),
+        unit_of(process).map(Application::Unit),
         executable.map(|path| Application::Executable(path.trim_end_matches(" (deleted)").to_owned())),
     ];
     identities.into_iter().flatten().collect()
+}
+
+fn unit_of(process: &Path) -> Option<String> {
+    unit_of_cgroup(&std::fs::read_to_string(process.join("cgroup")).ok()?)
+}
+
+/// Where users' names are; those of a directory service are named by their numbers.
+const PASSWORDS: &str = "/etc/passwd";
+
+fn name_of(user: u32, passwords: &str) -> String {
+    let number = user.to_string();
+    let entries = std::fs::read_to_string(passwords).unwrap_or_default();
+    let mut fields = entries.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let entry = fields.find(|fields| fields.get(2) == Some(&number.as_str()));
+    entry.and_then(|fields| fields.first().map(|name| (*name).to_owned())).unwrap_or(number)
 }
 
 /// `name` of the section `[Application]`, or of `[Runtime]` for a sandbox without an application.
@@ -122,6 +153,31 @@ mod tests {
         std::os::unix::fs::symlink("/usr/bin/sudo", process.path().join("exe")).expect("made");
         let found = identify_in(process.path(), None);
         assert_eq!(found, [Application::Sandboxed("org.example.Notes".into())]);
-        assert!(identify(&Credentials { process: Some(u32::MAX), ..Credentials::default() }).is_empty());
+        std::fs::write(process.path().join("root/.flatpak-info"), "[Instance]\n").expect("written");
+        let unidentified = [Application::Sandboxed(UNIDENTIFIED.into())];
+        assert_eq!(identify_in(process.path(), None), unidentified, "a sandbox without a name");
+        assert_eq!(identify(&Credentials { process: Some(u32::MAX), ..Credentials::default() }), unidentified);
+    }
+
+    #[test]
+    fn whose_sandbox_cannot_be_seen_has_one() {
+        let process = tempfile::tempdir().expect("temporary folder");
+        // Nothing below can be opened, and not because it is not there.
+        std::fs::write(process.path().join("root"), "").expect("written");
+        std::fs::write(process.path().join("cgroup"), "0::/app.slice/app-notes.scope\n").expect("written");
+        std::os::unix::fs::symlink("/usr/bin/notes", process.path().join("exe")).expect("made");
+        let unit = Application::Unit("app-notes.scope".into());
+        assert_eq!(identify_in(process.path(), None), [Application::Sandboxed(UNIDENTIFIED.into()), unit]);
+    }
+
+    #[test]
+    fn users_are_named_where_they_have_names() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        std::fs::write(file.path(), "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n")
+            .expect("written");
+        let passwords = file.path().to_str().expect("text");
+        assert_eq!(name_of(1000, passwords), "alice");
+        assert_eq!(name_of(1001, passwords), "1001");
+        assert_eq!(name_of(0, "/nowhere"), "0");
     }
 }

@@ -54,10 +54,11 @@ impl Assistant {
         }
         let Some(token) = options.handle_token else { return self.core.voice.listen(None).await };
         let request = Request::open(&self.core, Bus::Assistant, &peer, Capability::Listen, Some(token)).await?;
-        let asker = Asker::new(Arc::clone(request.feed()));
-        let listening = self.core.voice.listen(Some(asker)).await;
-        if let Err(error) = &listening {
-            request.feed().fail(error);
+        let listening = self.core.voice.listen(Some(Asker::new(Arc::clone(&request)))).await;
+        match &listening {
+            // From now on the turn tells of its end, also of one that was cancelled.
+            Ok(()) => drop(request.submitted()),
+            Err(error) => request.feed().fail(error),
         }
         listening
     }

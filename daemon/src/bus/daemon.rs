@@ -74,7 +74,8 @@ impl Daemon {
             |(stage, spread): (String, Spread)| (stage, (spread.count, spread.median, spread.most, spread.longest));
         let latency: HashMap<String, (u64, f64, f64, f64)> =
             self.core.metrics.latencies().into_iter().map(spread).collect();
-        HashMap::from([
+        let voice = self.core.voice.statuses().borrow().clone();
+        let mut report = HashMap::from([
             ("done", Variant::from(numbers.done)),
             ("cancelled", Variant::from(numbers.cancelled)),
             ("failed", Variant::from(numbers.failed)),
@@ -94,6 +95,17 @@ impl Daemon {
             ("steps_by_ms", Variant::from(steps)),
             // By stage: requests, and the seconds of the median, of 95 in 100, and of the longest.
             ("latency", Variant::from(latency)),
-        ])
+            ("half_duplex", Variant::from(voice.half_duplex)),
+            ("underruns", Variant::from(voice.underruns)),
+            ("overruns", Variant::from(voice.overruns)),
+        ]);
+        // Known once something was played while the microphone was open.
+        if let Some(decibels) = voice.echo_return_loss {
+            report.insert("echo_return_loss_db", Variant::from(f64::from(decibels)));
+        }
+        if let Some(delay) = voice.echo_delay {
+            report.insert("echo_delay", Variant::from(delay.as_secs_f64()));
+        }
+        report
     }
 }

@@ -12,6 +12,7 @@ mod core;
 mod daemon;
 mod fetch;
 mod index;
+mod login;
 mod model;
 mod models;
 mod mutes;
@@ -31,6 +32,7 @@ use zbus::{OwnedVariant, Variant};
 
 pub use self::core::{Core, engine_options, half_of_memory};
 pub use daemon::ReloadOrder;
+pub use login::{follow as follow_login, system_bus};
 pub use peers::Peers;
 pub use serve::{Address, Buses, Ended, connect, reconfigured, serve};
 pub use voice::{announce, changes};

@@ -15,9 +15,6 @@ use zbus::names::BusName;
 use crate::access::{Credentials, identify};
 use crate::engine::Caller;
 
-/// A caller that the system cannot name. It gets what an unknown sandboxed application gets.
-const UNIDENTIFIED: &str = "unidentified.caller";
-
 /// One caller.
 #[derive(Debug)]
 pub struct Peer {
@@ -154,10 +151,7 @@ impl Peers {
         }
         let label = told.linux_security_label().map(|label| String::from_utf8_lossy(label).into_owned());
         let credentials = Credentials { user: told.unix_user_id(), process: told.process_id(), label };
-        let mut identities = identify(&credentials);
-        if identities.is_empty() {
-            identities.push(Application::Sandboxed(UNIDENTIFIED.into()));
-        }
+        let identities = identify(&credentials);
         // If it is still connected, its process number was its own while it was looked at.
         match self.bus.name_has_owner(unique).await {
             Ok(true) => Ok(identities),

@@ -75,7 +75,8 @@ fn owner(peer: &Peer) -> Option<&Application> {
         Application::Sandboxed(_) => 0,
         Application::Executable(_) => 1,
         Application::Unit(_) => 2,
-        Application::Any => 3,
+        Application::User(_) => 3,
+        Application::Any => 4,
     };
     peer.identities.iter().min_by_key(|identity| rank(identity))
 }

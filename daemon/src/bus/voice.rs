@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::assistant::Assistant;
 use super::core::Core;
-use crate::jobs::Feed;
+use super::request::Request;
 use crate::voice::{Audience, Change, State, Told};
 
 /// Changes that may wait for a slow bus; beyond them only the latest counts, and properties have it.
@@ -80,7 +80,7 @@ pub async fn announce(core: Arc<Core>, mut changes: mpsc::Receiver<Change>) {
 
 /// The caller of `Listen`, who hears of one turn through a request.
 pub struct Asker {
-    feed: Arc<Feed>,
+    request: Arc<Request>,
     turn: Mutex<Turn>,
 }
 
@@ -93,19 +93,20 @@ struct Turn {
 }
 
 impl Asker {
-    /// Tells `feed`.
+    /// Tells the owner of `request`.
     #[must_use]
-    pub fn new(feed: Arc<Feed>) -> Arc<Self> {
-        Arc::new(Self { feed, turn: Mutex::default() })
+    pub fn new(request: Arc<Request>) -> Arc<Self> {
+        Arc::new(Self { request, turn: Mutex::default() })
     }
 }
 
 impl Audience for Asker {
     fn tell(&self, told: Told<'_>) {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let feed = self.request.feed();
         match told {
-            Told::Transcript(text) => self.feed.transcript(text),
-            Told::Text(text) => self.feed.text(text),
+            Told::Transcript(text) => feed.transcript(text),
+            Told::Text(text) => feed.text(text),
             Told::Sound(_) | Told::Folded(_) => {}
             Told::Writing => turn.writing = true,
             Told::Written => turn.writing = false,
@@ -122,10 +123,14 @@ impl Audience for Asker {
                 let whole = end.reason.is_some_and(|reason| reason != FinishReason::Cancelled);
                 turn.ended = Some(if whole { RequestState::Done } else { RequestState::Cancelled });
             }
-            Told::Failed(error) => return self.feed.fail(error),
+            Told::Failed(error) => return feed.fail(error),
         }
         if let (Some(state), false) = (turn.ended, turn.writing) {
-            self.feed.end(state, std::mem::take(&mut turn.outcome));
+            feed.end(state, std::mem::take(&mut turn.outcome));
         }
+    }
+
+    fn has_left(&self) -> bool {
+        self.request.is_over()
     }
 }

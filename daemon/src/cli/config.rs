@@ -53,6 +53,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
 
 fn check(sources: &Sources) -> anyhow::Result<()> {
     let loaded = sources.load()?;
+    // What only its user can read is read by its user.
+    crate::logs::filter(&loaded.config.log)?;
     let mut output = Output::new(false);
     for file in &loaded.files {
         output.line(&format!("{}: right", file.display()))?;

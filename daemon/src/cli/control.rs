@@ -16,9 +16,16 @@ use super::output::Output;
 ///
 /// # Errors
 /// One line about what went wrong.
-pub fn mute(muted: bool, bus: &BusArguments) -> anyhow::Result<Outcome> {
+pub fn mute(muted: bool, json: bool, bus: &BusArguments) -> anyhow::Result<Outcome> {
     let daemon = Daemon::connect(bus)?;
-    daemon.call(async |connection| AssistantProxy::new(connection).await?.set_muted(muted).await)?;
+    let muted = daemon.call(async |connection| -> eddy_ipc::Result<bool> {
+        let assistant = AssistantProxy::new(connection).await?;
+        assistant.set_muted(muted).await?;
+        Ok(assistant.muted().await?)
+    })?;
+    let mut output = Output::new(json);
+    output.line(if muted { "muted" } else { "not muted" })?;
+    output.finish(Map::from_iter([("muted".to_owned(), muted.into())]))?;
     Ok(Outcome::Done)
 }
 
@@ -26,17 +33,18 @@ pub fn mute(muted: bool, bus: &BusArguments) -> anyhow::Result<Outcome> {
 ///
 /// # Errors
 /// One line about what went wrong.
-pub fn interrupt(bus: &BusArguments) -> anyhow::Result<Outcome> {
+pub fn interrupt(json: bool, bus: &BusArguments) -> anyhow::Result<Outcome> {
     Daemon::connect(bus)?.call(async |connection| AssistantProxy::new(connection).await?.interrupt().await)?;
+    Output::new(json).finish(Map::new())?;
     Ok(Outcome::Done)
 }
 
-/// Arguments of `eddy status`.
+/// Arguments of `eddy status`, `mute`, `unmute` and `interrupt`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Print one JSON object.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// What the assistant says of itself.
@@ -108,6 +116,9 @@ pub fn status(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcom
             number("callers"),
             mib(number("loaded_bytes")),
         ))?;
+        if let Some(echo) = echo(report) {
+            output.line(&format!("echo      {echo}"))?;
+        }
     }
     let models = models.iter().map(
         |model| json!({ "name": model.name, "state": model.state, "bytes": model.bytes, "limits": limits(model) }),
@@ -130,10 +141,24 @@ fn limits(model: &Listed) -> Option<String> {
     Some(line.trim().trim_matches('"').to_owned())
 }
 
+/// How well the loudspeaker is taken out of what the microphone hears, once that is known.
+fn echo(report: &HashMap<String, OwnedVariant>) -> Option<String> {
+    let number = |name: &str| report.get(name).and_then(|value| f64::try_from(value.clone()).ok());
+    let decibels = number("echo_return_loss_db")?;
+    let late = number("echo_delay").map(|delay| format!(", {:.0} ms late", delay * 1e3)).unwrap_or_default();
+    let stays = report.get("half_duplex").is_some_and(|value| bool::try_from(value.clone()).unwrap_or(false));
+    let what = if stays { "; that is too little, so Eddy does not listen while it speaks" } else { "" };
+    Some(format!("taken out by {decibels:.0} dB{late}{what}"))
+}
+
 fn numbers(report: HashMap<String, OwnedVariant>) -> Map<String, Value> {
-    let number = |value: OwnedVariant| u64::try_from(value).ok();
+    let number = |value: OwnedVariant| -> Option<Value> {
+        let whole = u64::try_from(value.clone()).map(Value::from);
+        let real = || f64::try_from(value.clone()).map(Value::from);
+        whole.or_else(|_| real()).or_else(|_| bool::try_from(value.clone()).map(Value::from)).ok()
+    };
     let mut fields: Vec<(String, Value)> =
-        report.into_iter().filter_map(|(name, value)| Some((name, number(value)?.into()))).collect();
+        report.into_iter().filter_map(|(name, value)| Some((name, number(value)?))).collect();
     fields.sort_by(|one, other| one.0.cmp(&other.0));
     fields.into_iter().collect()
 }

@@ -154,6 +154,7 @@ impl Daemon {
             // Before the call, so that nothing is missed.
             let mut deltas = request.receive_delta_signal().await?;
             let mut ends = request.receive_finished().await?;
+            let mut owners = request.inner().receive_owner_changed().await?;
             let begun = begin(&self.connection, &options).await.map_err(|error| self.explained(error))?;
             loop {
                 tokio::select! {
@@ -174,6 +175,9 @@ impl Daemon {
                         let result = result.collect::<Result<_, zbus::Error>>()?;
                         let outcome = eddy_ipc::Outcome::from_dictionary(result)?;
                         return Ok((begun, Ended { state, outcome }));
+                    }
+                    Some(None) = owners.next() => {
+                        anyhow::bail!("eddyd ended before it was done; its log says why, and the request can be made again");
                     }
                     else => anyhow::bail!("the bus has gone"),
                 }

@@ -67,11 +67,11 @@ enum Verb {
     /// Show what the daemon is doing.
     Status(control::Arguments),
     /// Close the microphone.
-    Mute,
+    Mute(control::Arguments),
     /// Let the microphone be opened again.
-    Unmute,
+    Unmute(control::Arguments),
     /// End the reply that is being made or spoken.
-    Interrupt,
+    Interrupt(control::Arguments),
     /// See, load and unload the daemon's models.
     Models(models::Arguments),
     /// See and change which application may do what.
@@ -118,9 +118,9 @@ pub fn main() -> ExitCode {
         Verb::Index(arguments) => index::run(arguments, bus),
         Verb::Embed(arguments) => embed::run(arguments, bus),
         Verb::Status(arguments) => control::status(arguments, bus),
-        Verb::Mute => control::mute(true, bus),
-        Verb::Unmute => control::mute(false, bus),
-        Verb::Interrupt => control::interrupt(bus),
+        Verb::Mute(arguments) => control::mute(true, arguments.json, bus),
+        Verb::Unmute(arguments) => control::mute(false, arguments.json, bus),
+        Verb::Interrupt(arguments) => control::interrupt(arguments.json, bus),
         Verb::Models(arguments) => models::run(arguments, bus),
         Verb::Access(arguments) => access::run(arguments, bus),
         Verb::Config(arguments) => config::run(arguments),

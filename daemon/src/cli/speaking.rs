@@ -1,6 +1,7 @@
 //! What the speech verbs share: hearing a WAV file, driving a reply in this process or following one of the daemon's,
 //! writing its sound as it comes.
 
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use super::output::{Output, seconds};
 use crate::speech::{Made, Progress, Summary, Turn, Unheard};
 
 /// The largest recording that is handed to the daemon; its own limit may be lower.
-const MOST_BYTES: u64 = 1 << 30;
+const MOST_BYTES: u64 = 256 << 20;
 
 /// Reads a recording and computes its mel features.
 ///
@@ -48,9 +49,16 @@ impl Recording {
     /// When it cannot be read.
     pub fn sealed(&self) -> anyhow::Result<OwnedFd> {
         let path = &self.input;
-        let size = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
-        anyhow::ensure!(size <= MOST_BYTES, "{}: {size} bytes are too long a recording", path.display());
-        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+        let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
+        let mut bytes = Vec::new();
+        // Pipes and devices do not say how much there is.
+        file.take(MOST_BYTES + 1).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
+        let most = MOST_BYTES >> 20;
+        anyhow::ensure!(
+            bytes.len() as u64 <= MOST_BYTES,
+            "{}: longer than {most} MiB; cut it into parts",
+            path.display()
+        );
         Ok(eddy_ipc::fd::seal("recording", &bytes)?)
     }
 }

@@ -221,6 +221,14 @@ impl<M: Send + 'static> Engine<M> {
         self.send(Command::Catalog(folders))
     }
 
+    /// Looks whether files of models in memory are about to be changed, and lets those models go.
+    ///
+    /// # Errors
+    /// As for [`Self::submit`].
+    pub fn inspect(&self) -> Result<()> {
+        self.send(Command::Inspect)
+    }
+
     /// Every model as it stands, and a way to wait for changes.
     #[must_use]
     pub fn statuses(&self) -> watch::Receiver<Arc<Vec<ModelStatus>>> {

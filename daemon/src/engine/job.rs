@@ -100,4 +100,12 @@ pub struct Loaded<M> {
     pub brake: Arc<dyn Brake>,
     /// What was repaired or is missing, for people.
     pub remarks: Vec<String>,
+    /// What says whether its files are still as they were. Given up after the model.
+    pub guard: Box<dyn Guard>,
+}
+
+/// Watches over what a model in memory was read from.
+pub trait Guard: Send {
+    /// Whether somebody is about to change it, and waits until the model has left.
+    fn is_broken(&self) -> bool;
 }

@@ -19,7 +19,7 @@ mod watch;
 
 pub use caller::{Caller, Ticket};
 pub use handle::{Choice, Engine, EngineOptions};
-pub use job::{Brake, Ending, Job, Loaded, Loader, Step, Urgency};
+pub use job::{Brake, Ending, Guard, Job, Loaded, Loader, Step, Urgency};
 pub use slot::{Folder, Task};
 pub use status::{Counters, ModelStatus, STEP_BUCKETS};
 

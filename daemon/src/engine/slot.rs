@@ -10,7 +10,7 @@ use eddy_models::folder::Family;
 
 use super::caller::Ticket;
 use super::handle::Permit;
-use super::job::{Brake, Job, Loaded, Urgency};
+use super::job::{Brake, Guard, Job, Loaded, Urgency};
 use super::queue::Place;
 use super::status::ModelStatus;
 use crate::remote::Description;
@@ -100,6 +100,7 @@ pub(super) enum State<M> {
         model: M,
         brake: Arc<dyn Brake>,
         remarks: Vec<String>,
+        guard: Box<dyn Guard>,
     },
     Failed {
         reason: String,
@@ -173,7 +174,7 @@ impl<M> Slot<M> {
     pub fn settle(&mut self, loaded: Result<Loaded<M>, String>) {
         self.last_used = Instant::now();
         self.state = match loaded {
-            Ok(Loaded { model, brake, remarks }) => State::Loaded { model, brake, remarks },
+            Ok(Loaded { model, brake, remarks, guard }) => State::Loaded { model, brake, remarks, guard },
             Err(reason) => State::Failed { reason, at: Instant::now() },
         };
     }

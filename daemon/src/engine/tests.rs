@@ -37,6 +37,16 @@ struct FakeLoader {
     steps: Arc<Mutex<Vec<&'static str>>>,
     loads: Mutex<BTreeMap<String, usize>>,
     slow: Mutex<BTreeMap<String, Receiver<()>>>,
+    /// Somebody waits to change the files of every model.
+    broken: Arc<AtomicBool>,
+}
+
+struct FakeGuard(Arc<AtomicBool>);
+
+impl Guard for FakeGuard {
+    fn is_broken(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 impl Loader<Fake> for FakeLoader {
@@ -51,7 +61,8 @@ impl Loader<Fake> for FakeLoader {
         }
         let brake = Arc::new(FakeBrake::default());
         let model = Fake { steps: Arc::clone(&self.steps), brake: Arc::clone(&brake) };
-        Ok(Loaded { model, brake, remarks: vec!["repaired".into()] })
+        let guard = Box::new(FakeGuard(Arc::clone(&self.broken)));
+        Ok(Loaded { model, brake, remarks: vec!["repaired".into()], guard })
     }
 }
 
@@ -510,4 +521,29 @@ fn stopping_ends_every_job() {
     bench.next_end();
     assert_eq!(bench.next_end(), ("waits", "cancelled".into()));
     assert!(bench.submit_to("a", &caller, "late", Urgency::Voice, 1, Kind::Plain).is_err());
+}
+
+#[test]
+fn a_model_whose_files_are_changed_goes_with_its_jobs() {
+    let bench = Bench::one(EngineOptions::default());
+    let caller = Caller::new();
+    let (go_on, gate) = channel();
+    bench.submit(&caller, "long", Urgency::Interactive, 1_000, Kind::Gated(gate));
+    bench.submit(&caller, "next", Urgency::Interactive, 1, Kind::Plain);
+    let _ = go_on.send(());
+    bench.loader.broken.store(true, Ordering::SeqCst);
+    bench.engine.inspect().expect("runs");
+    let _ = go_on.send(());
+    for _ in 0..2 {
+        let (name, how) = bench.next_end();
+        assert!(how.starts_with("ModelFailed: ") && how.contains("changed"), "{name}: {how}");
+    }
+    assert_eq!(bench.state("a"), ModelState::Failed);
+    // Whole again, and asked for by name.
+    bench.loader.broken.store(false, Ordering::SeqCst);
+    let (answer, answered) = channel();
+    bench.engine.load("a", move |result| drop(answer.send(result))).expect("runs");
+    answered.recv_timeout(PATIENCE).expect("told").expect("loads");
+    bench.submit(&caller, "later", Urgency::Interactive, 1, Kind::Plain);
+    assert_eq!(bench.next_end(), ("later", "done".to_owned()));
 }

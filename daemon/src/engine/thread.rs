@@ -22,6 +22,8 @@ use super::watch::Watch;
 const RETRY_FULL: Duration = Duration::from_millis(20);
 /// How soon a model that could not be loaded is tried again by a request.
 const RETRY_FAILED: Duration = Duration::from_secs(10);
+/// Why a model was let go.
+const CHANGED: &str = "its files were changed while it was in memory; try again when they are whole";
 /// Commands that are looked at between two steps, so that a flood of them does not keep jobs from going on.
 const COMMANDS_A_STEP: usize = 64;
 
@@ -35,6 +37,7 @@ pub(super) enum Command<M> {
     Unload { model: String, answer: Answer },
     Configure(EngineOptions),
     Catalog(Vec<Folder>),
+    Inspect,
     Stop,
 }
 
@@ -172,6 +175,7 @@ impl<M: Send + 'static> Worker<M> {
             Command::Unload { model, answer } => answer(self.let_go(&model)),
             Command::Configure(options) => self.configure(options),
             Command::Catalog(folders) => self.catalog(folders),
+            Command::Inspect => self.inspect(),
             Command::Stop => {}
         }
     }
@@ -332,6 +336,8 @@ impl<M: Send + 'static> Worker<M> {
                 }
             }
         }
+        // What happened to its files while it was read.
+        self.inspect();
     }
 
     /// Lets the jobs run that have waited for a model.
@@ -384,6 +390,26 @@ impl<M: Send + 'static> Worker<M> {
         self.changed = true;
         // Giving back gigabytes takes longer than a step may.
         let _ = std::thread::Builder::new().name("unload".into()).spawn(move || drop(old));
+    }
+
+    /// Lets every model go whose files somebody waits to change, with the jobs that use it.
+    fn inspect(&mut self) {
+        let broken = |slot: &Slot<M>| matches!(&slot.state, State::Loaded { guard, .. } if guard.is_broken());
+        let names: Vec<String> =
+            self.slots.iter().filter(|(_, slot)| broken(slot)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            tracing::warn!(model = name, "its files are being changed; it is unloaded");
+            let mut jobs = Vec::new();
+            self.queue.sweep(|entry| *entry.model != *name, |entry| jobs.push(entry));
+            jobs.extend(self.full.extract_if(.., |(_, entry)| *entry.model == *name).map(|(_, entry)| entry));
+            for entry in jobs {
+                self.end(entry, Ending::Failed(Error::model_failed(&name, CHANGED)));
+            }
+            self.refuse(&name, || Some(Error::model_failed(&name, CHANGED)));
+            self.set_state(&name, State::Failed { reason: CHANGED.into(), at: Instant::now() });
+            self.wanted.retain(|wanted| *wanted != name);
+            Counters::add(&self.ties.counters.unloads);
+        }
     }
 
     fn unload_idle(&mut self) {

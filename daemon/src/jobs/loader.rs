@@ -8,6 +8,7 @@ use eddy_models::retrieval::Encoder;
 use eddy_models::speech::{Parts, Speech};
 use eddy_models::{Runtime, RuntimeOptions, Stop};
 
+use super::lease::Leases;
 use super::memory::Kept;
 use crate::engine::{Brake, Folder, Loaded, Loader, Task};
 use crate::remote::Client;
@@ -56,6 +57,8 @@ pub struct OnnxLoader {
     pub runtime: RuntimeOptions,
     /// Bytes in which a text model keeps what it has read.
     pub prefix_cache: usize,
+    /// Whether the files are leased; the process has to handle SIGIO, which ends it otherwise.
+    pub leases: bool,
 }
 
 impl Loader<Model> for OnnxLoader {
@@ -84,25 +87,33 @@ impl OnnxLoader {
         let runtime = Runtime::start(&self.runtime)?;
         let stop = Stop::new(&runtime)?;
         let wanted: Wanted = folder.precision.parse()?;
+        // Before anything is read, so that nothing changes between the reading and the lease.
+        let leases = if self.leases { Leases::take(&folder.path) } else { Leases::default() };
+        let guard = Box::new(leases);
         match folder.task {
             Some(Task::Speech) => {
                 let speech = Speech::load(&runtime, &folder.path, wanted, Parts::ALL, &stop)?;
                 let remarks = speech.identity().repairs.iter().cloned().chain(speech.lacking()).collect();
                 let model = Model::Speech(Box::new(SpeechModel { speech, kept: HashMap::new() }));
-                Ok(Loaded { model, brake: Arc::new(stop), remarks })
+                Ok(Loaded { model, brake: Arc::new(stop), remarks, guard })
             }
             Some(Task::Text) => {
                 let author = Author::load(&runtime, &folder.path, wanted, self.prefix_cache, &stop)?;
-                Ok(Loaded { model: Model::Text(Box::new(author)), brake: Arc::new(stop), remarks: Vec::new() })
+                Ok(Loaded { model: Model::Text(Box::new(author)), brake: Arc::new(stop), remarks: Vec::new(), guard })
             }
             Some(Task::Retrieval) => {
                 let encoder = Encoder::load(&runtime, &folder.path, wanted, &stop)?;
-                Ok(Loaded { model: Model::Retrieval(Box::new(encoder)), brake: Arc::new(stop), remarks: Vec::new() })
+                Ok(Loaded {
+                    model: Model::Retrieval(Box::new(encoder)),
+                    brake: Arc::new(stop),
+                    remarks: Vec::new(),
+                    guard,
+                })
             }
             Some(Task::Vision) => {
                 let viewer = Viewer::load(&runtime, &folder.path, wanted, &stop)?;
                 let remarks = viewer.model.repairs().to_vec();
-                Ok(Loaded { model: Model::Vision(Box::new(viewer)), brake: Arc::new(stop), remarks })
+                Ok(Loaded { model: Model::Vision(Box::new(viewer)), brake: Arc::new(stop), remarks, guard })
             }
             None => Err(eddy_models::Error::BadRequest("the folder holds no model that is known".into())),
         }

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod feed;
+mod lease;
 mod line;
 mod live;
 mod loader;

@@ -3,7 +3,7 @@
 //! Answers every connection with one page and closes it: `curl --unix-socket METRICS http://eddy/metrics`.
 
 use std::fmt::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +28,10 @@ pub fn serve(core: &Arc<Core>, path: &Path) -> std::io::Result<tokio::task::Join
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    // Left by a daemon that was killed; the bus name makes sure that there is no other.
-    let _ = std::fs::remove_file(path);
+    // Left by a daemon that was killed; the bus name makes sure that there is no other. Nothing but a socket is removed.
+    if std::fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket()) {
+        std::fs::remove_file(path)?;
+    }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     let core = Arc::clone(core);

@@ -80,6 +80,9 @@ impl Description {
             Some(host) if host.split('/').next().is_some_and(|host| host.contains('@')) => {
                 Err("url holds a name or password; put the key into key_file".into())
             }
+            Some(_) if self.key_file.as_ref().is_some_and(|path| !path.is_absolute()) => {
+                Err("key_file is no absolute path".into())
+            }
             Some(_) if self.connect_timeout == 0 || self.answer_timeout == 0 || self.tries == 0 => {
                 Err("connect_timeout, answer_timeout and tries are at least 1".into())
             }
@@ -143,6 +146,7 @@ mod tests {
             ("url = \"localhost:8080\"", "not an address"),
             ("url = \"http://me:secret@x/v1\"", "key_file"),
             ("url = \"http://x\"\ntries = 0", "at least 1"),
+            ("url = \"http://x\"\nkey_file = \"~/key\"", "absolute"),
             ("url = \"http://x\"\ntask = \"speech\"", "speech"),
             ("url = \"http://x\"\nuri = 1", "uri"),
             ("model = \"m\"", "url"),

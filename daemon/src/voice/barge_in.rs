@@ -45,8 +45,10 @@ pub enum Verdict {
     Denied,
 }
 
-/// What is left of an echo that was taken out is at least so much weaker than it came (10 dB, as power).
-const REST: f32 = 0.1;
+/// What is left of an echo is weaker than it came by what the canceller takes out on the average, less what it may be worse
+/// by for a moment, dB; and by no less and no more than this is relied on.
+const WORSE: f32 = 15.0;
+const RELIED_ON: std::ops::RangeInclusive<f32> = 10.0..=25.0;
 /// Below this nobody speaks (RMS of -60 dB of full scale, as power).
 const FAINT: f32 = 1e-6;
 /// Quiet after which a suspicion is dropped.
@@ -79,10 +81,11 @@ impl BargeIn {
         self.state = State::Unsuspecting;
     }
 
-    /// Takes the next chunk.
-    pub fn push(&mut self, heard: Chunk) -> Verdict {
+    /// Takes the next chunk, and by how many dB echoes are weakened, once that is known.
+    pub fn push(&mut self, heard: Chunk, erle: Option<f32>) -> Verdict {
         let Threshold { speech, silence, length, chunk } = self.threshold;
-        let is_rest = heard.played > FAINT && heard.clean < REST * heard.recorded;
+        let weaker = (erle.unwrap_or_default() - WORSE).clamp(*RELIED_ON.start(), *RELIED_ON.end());
+        let is_rest = heard.played > FAINT && heard.clean < heard.recorded * 10f32.powf(-weaker / 10.0);
         let is_speech = heard.speech >= speech && heard.clean > FAINT;
         match self.state {
             State::Unsuspecting if is_speech && !is_rest => {
@@ -129,7 +132,7 @@ mod tests {
     const QUIETNESS: Chunk = Chunk { speech: 0.02, recorded: 1e-6, clean: 1e-6, played: 0.0 };
 
     fn feed(detector: &mut BargeIn, chunk: Chunk, count: usize) -> Vec<(usize, Verdict)> {
-        (1..=count).map(|n| (n, detector.push(chunk))).filter(|(_, verdict)| *verdict != Verdict::Same).collect()
+        (1..=count).map(|n| (n, detector.push(chunk, None))).filter(|(_, verdict)| *verdict != Verdict::Same).collect()
     }
 
     #[test]
@@ -152,6 +155,17 @@ mod tests {
         feed(&mut detector, VOICE, 1);
         assert_eq!(feed(&mut detector, ECHO, 20), []);
         assert_eq!(feed(&mut detector, QUIETNESS, 10), [(6, Verdict::Denied)]);
+    }
+
+    #[test]
+    fn a_person_far_below_the_loudspeaker_is_told_from_an_echo_that_is_well_taken_out() {
+        // 14 dB below what the microphone hears in all.
+        let person = Chunk { speech: 0.9, recorded: 1e-1, clean: 4e-3, played: 1e-1 };
+        for (erle, verdict) in [(None, Verdict::Same), (Some(20.0), Verdict::Same), (Some(42.0), Verdict::Suspected)] {
+            assert_eq!(detector().push(person, erle), verdict, "{erle:?}");
+        }
+        // The rest of the echo itself is 30 dB below.
+        assert_eq!(detector().push(ECHO, Some(42.0)), Verdict::Same);
     }
 
     #[test]

@@ -6,10 +6,12 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use eddy_audio::capture::Capture;
 use eddy_audio::device::{Backend, Choice, Device, Direction, choose};
 use eddy_audio::playback::{Playback, Reference};
+use eddy_audio::realtime::CallbackThread;
 use eddy_audio::watch::{Event, Watch};
 use eddy_audio::{Error, Result};
 use eddy_config::{Audio, AudioHost, Device as AudioDevice};
 
+use super::priority;
 use crate::jobs::RATE;
 
 /// The devices that the configuration asks for.
@@ -19,6 +21,8 @@ pub struct Devices {
     backend: Option<Backend>,
     microphone: Choice,
     loudspeaker: Choice,
+    /// Frames to a callback: the microphone's and the loudspeaker's.
+    frames: [u32; 2],
     watch: Option<Watch>,
     microphone_opening: Opening<Capture>,
     loudspeaker_opening: Opening<(Playback, Reference)>,
@@ -49,6 +53,7 @@ impl Devices {
             backend: None,
             microphone: choice(&audio.capture),
             loudspeaker: choice(&audio.playback),
+            frames: [audio.capture_frames, audio.playback_frames],
             watch: None,
             microphone_opening: None,
             loudspeaker_opening: None,
@@ -86,8 +91,9 @@ impl Devices {
         let backend = self.backend();
         self.follow(backend);
         let choice = self.microphone.clone();
-        let open = move || Capture::open(&choose(backend, Direction::Capture, &choice)?);
-        self.microphone_opening.get_or_insert_with(|| in_a_thread(open));
+        let [frames, _] = self.frames;
+        let open = move || Capture::open(&choose(backend, Direction::Capture, &choice)?, frames);
+        self.microphone_opening.get_or_insert_with(|| in_a_thread(open, Capture::callback_thread));
     }
 
     /// The microphone, once it has been opened, or why it could not be.
@@ -100,8 +106,9 @@ impl Devices {
         let backend = self.backend();
         self.follow(backend);
         let choice = self.loudspeaker.clone();
-        let open = move || Playback::open(&choose(backend, Direction::Playback, &choice)?, RATE);
-        self.loudspeaker_opening.get_or_insert_with(|| in_a_thread(open));
+        let [_, frames] = self.frames;
+        let open = move || Playback::open(&choose(backend, Direction::Playback, &choice)?, RATE, frames);
+        self.loudspeaker_opening.get_or_insert_with(|| in_a_thread(open, |(playback, _)| playback.callback_thread()));
     }
 
     /// The loudspeaker, once it has been opened, or why it could not be.
@@ -154,11 +161,19 @@ pub fn loudspeaker(audio: &Audio) -> Result<Device> {
     Devices::new(audio).loudspeaker()
 }
 
-fn in_a_thread<T: Send + 'static>(open: impl FnOnce() -> Result<T> + Send + 'static) -> Receiver<Result<T>> {
+fn in_a_thread<T: Send + 'static>(
+    open: impl FnOnce() -> Result<T> + Send + 'static,
+    thread: impl FnOnce(&T) -> CallbackThread + Send + 'static,
+) -> Receiver<Result<T>> {
     let (done, opening) = crossbeam_channel::bounded(1);
     let spawned = std::thread::Builder::new().name("open-device".into()).spawn(move || {
+        let opened = open();
+        let thread = opened.as_ref().ok().map(thread);
         // Whoever asked may have gone; the device is closed again then.
-        let _ = done.send(open());
+        let taken = done.send(opened).is_ok();
+        if let Some(thread) = thread.filter(|_| taken) {
+            priority::raise(&thread);
+        }
     });
     if let Err(error) = spawned {
         return failed(Error::NoSoundServer { why: error.to_string() });

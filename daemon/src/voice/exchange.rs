@@ -1,4 +1,7 @@
-//! One exchange as the loop sees it: what the person says, and the answer to it.
+//! The exchange that goes on: what the person says, and the answer to it, from the first syllable to its end.
+//!
+//! Owns who hears of it, and hands the work to the engine. One exchange is current at a time; what was cut or dropped comes
+//! to its end in the engine by itself.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,23 +18,30 @@ use crate::jobs::{
 /// Exchanges that may be in the engine: one that is heard, and those that come to their end.
 const AT_ONCE: u32 = 8;
 
-/// What exchanges are made with.
+/// What exchanges are made with, and the one that goes on.
 pub struct Exchanges {
     engine: Engine<Model>,
     memory: Arc<Memory>,
     answers: Arc<Caller>,
     transcripts: Arc<Caller>,
+    /// Hears of turns that nobody asked for.
+    open: Option<Arc<dyn Audience>>,
+    /// Asked for the next turn.
+    asker: Option<Arc<dyn Audience>>,
+    /// Said before in what is, to the person, the same turn.
+    joined: Vec<f32>,
+    current: Option<Exchange>,
 }
 
 /// One of them.
 pub struct Exchange {
     utterance: Arc<Utterance>,
     /// Where the answer comes.
-    pub line: Arc<SoundLine>,
-    pub audience: Option<Arc<dyn Audience>>,
+    line: Arc<SoundLine>,
+    audience: Option<Arc<dyn Audience>>,
     model: Arc<str>,
     /// Everything that was said so far, mono at 16 kHz.
-    pub samples: Vec<f32>,
+    samples: Vec<f32>,
     number: u32,
     prepared: bool,
     /// Whether anything was said.
@@ -39,7 +49,7 @@ pub struct Exchange {
     /// When to give up if nothing is said.
     pub give_up: Option<Instant>,
     /// When speech was last heard.
-    pub last_speech: Instant,
+    last_speech: Instant,
     decided: Option<Instant>,
     _ticket: Arc<Ticket>,
 }
@@ -47,9 +57,17 @@ pub struct Exchange {
 impl Exchanges {
     /// With a conversation that begins with `instructions`.
     #[must_use]
-    pub fn new(engine: Engine<Model>, instructions: String) -> Self {
-        let memory = Memory::new(instructions);
-        Self { engine, memory, answers: Caller::new(), transcripts: Caller::new() }
+    pub fn new(engine: Engine<Model>, instructions: String, open: Option<Arc<dyn Audience>>) -> Self {
+        Self {
+            engine,
+            memory: Memory::new(instructions),
+            answers: Caller::new(),
+            transcripts: Caller::new(),
+            open,
+            asker: None,
+            joined: Vec::new(),
+            current: None,
+        }
     }
 
     /// The model that answers.
@@ -60,11 +78,44 @@ impl Exchanges {
         self.engine.choose(Choice { task: Task::Speech, named: None, preferred: &config.models.speech })
     }
 
-    /// Begins one with what was heard of it already.
+    /// The exchange that goes on.
+    #[must_use]
+    pub fn current(&self) -> Option<&Exchange> {
+        self.current.as_ref()
+    }
+
+    /// The same, to change.
+    pub fn current_mut(&mut self) -> Option<&mut Exchange> {
+        self.current.as_mut()
+    }
+
+    /// Notes who asked for the turn that is about to begin.
+    pub fn ask_for(&mut self, audience: Option<Arc<dyn Audience>>) {
+        self.joined.clear();
+        self.asker = audience;
+    }
+
+    /// Begins one with what was heard of it already; `spoken` says whether that is speech.
     ///
     /// # Errors
-    /// Those of choosing a model and of the engine.
-    pub fn begin(&self, config: &Config, heard: Vec<f32>, audience: Option<Arc<dyn Audience>>) -> Result<Exchange> {
+    /// Those of choosing a model and of the engine, which whoever asked for it has been told.
+    pub fn begin(&mut self, config: &Config, heard: &[f32], spoken: bool) -> Result<()> {
+        let audience = self.asker.take().or_else(|| self.open.clone());
+        let mut samples = std::mem::take(&mut self.joined);
+        samples.extend_from_slice(heard);
+        match self.make(config, samples, audience.clone()) {
+            Ok(exchange) => self.current = Some(Exchange { spoken, ..exchange }),
+            Err(error) => {
+                if let Some(audience) = audience {
+                    audience.tell(Told::Failed(&error));
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn make(&self, config: &Config, samples: Vec<f32>, audience: Option<Arc<dyn Audience>>) -> Result<Exchange> {
         let model = self.model(config)?;
         let ticket = self.answers.ticket(AT_ONCE)?;
         let none = Options::default();
@@ -76,7 +127,7 @@ impl Exchanges {
             options: reply_options(Mode::Interleaved, Drawn::Text, [&none, &none], config),
         };
         let (utterance, line) = (Arc::clone(&work.utterance), Arc::clone(&work.line));
-        utterance.push(&heard);
+        utterance.push(&samples);
         let job = Box::new(LiveJob::new(work));
         self.engine.submit(job, Arc::clone(&model), Urgency::Voice, Arc::clone(&ticket))?;
         Ok(Exchange {
@@ -84,7 +135,7 @@ impl Exchanges {
             line,
             audience,
             model,
-            samples: heard,
+            samples,
             number: 0,
             prepared: false,
             spoken: false,
@@ -95,8 +146,46 @@ impl Exchanges {
         })
     }
 
+    /// The person has finished: the answer that is to be played.
+    pub fn answer(&mut self) -> Option<Arc<SoundLine>> {
+        let exchange = self.current.as_mut()?;
+        exchange.answer();
+        let line = Arc::clone(&exchange.line);
+        self.write_down();
+        Some(line)
+    }
+
+    /// As if nothing had been said.
+    pub fn drop_it(&mut self) {
+        if let Some(exchange) = self.current.take() {
+            exchange.utterance.wish(Wish::Drop);
+        }
+    }
+
+    /// The person goes on before anything of the answer was heard: to them it is still the same turn.
+    pub fn join(&mut self) {
+        if let Some(exchange) = self.current.take() {
+            exchange.utterance.wish(Wish::Drop);
+            self.joined = exchange.samples;
+            self.asker = self.asker.take().or(exchange.audience);
+        }
+    }
+
+    /// The answer was heard: whole, or up to where its line is. Whether there was one.
+    pub fn end(&mut self, whole: bool) -> bool {
+        let Some(exchange) = self.current.take() else { return false };
+        exchange.utterance.wish(if whole { Wish::Keep } else { Wish::Cut });
+        true
+    }
+
+    /// The engine is done with it, after a failure.
+    pub fn forget(&mut self) {
+        self.current = None;
+    }
+
     /// Has what was said written down for the one who asked.
-    pub fn write_down(&self, exchange: &Exchange) {
+    fn write_down(&self) {
+        let Some(exchange) = &self.current else { return };
         let Some(audience) = &exchange.audience else { return };
         audience.tell(Told::Writing);
         let job = WritingJob::new(exchange.samples.clone(), Arc::clone(audience));
@@ -117,6 +206,28 @@ impl Exchange {
         self.samples.extend_from_slice(samples);
     }
 
+    /// Everything that was said so far, mono at 16 kHz.
+    #[must_use]
+    pub fn said(&self) -> &[f32] {
+        &self.samples
+    }
+
+    /// Notes that the person speaks now.
+    pub fn hears_speech(&mut self) {
+        self.last_speech = Instant::now();
+    }
+
+    /// Somebody asks for a turn that goes on already.
+    pub fn adopt(&mut self, audience: Option<Arc<dyn Audience>>) {
+        self.audience = self.audience.take().or(audience);
+    }
+
+    /// Whether the one who asked for it has taken that back.
+    #[must_use]
+    pub fn is_unwanted(&self) -> bool {
+        self.audience.as_ref().is_some_and(|audience| audience.has_left())
+    }
+
     /// Answers ahead what was said so far.
     pub fn prepare(&mut self) {
         self.number += 1;
@@ -130,21 +241,10 @@ impl Exchange {
         self.utterance.wish(Wish::Grow);
     }
 
-    /// The person has finished.
-    pub fn answer(&mut self) {
+    fn answer(&mut self) {
         self.number += u32::from(!self.prepared);
         self.decided = Some(Instant::now());
         self.utterance.wish(Wish::Answer { number: self.number, samples: self.samples.len() });
-    }
-
-    /// As if nothing had been said.
-    pub fn drop_it(&self) {
-        self.utterance.wish(Wish::Drop);
-    }
-
-    /// The answer was heard up to where its line is.
-    pub fn end(&self, whole: bool) {
-        self.utterance.wish(if whole { Wish::Keep } else { Wish::Cut });
     }
 
     /// Why it came to nothing, if it did; told once.

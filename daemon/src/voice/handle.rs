@@ -10,47 +10,12 @@ use eddy_models::RuntimeOptions;
 use tokio::sync::{oneshot, watch};
 
 use super::live::Live;
-use super::state::State;
+use super::status::{Observer, Status};
 use crate::engine::Engine;
 use crate::jobs::{Audience, Model, SoundLine};
 
 /// Orders that may be on their way. They come from people and programs, not from sound.
 const ORDERS: usize = 64;
-
-/// The voice as it stands.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Status {
-    /// What it is doing.
-    pub state: State,
-    /// What led to it, or what is unavailable and what to do about it.
-    pub reason: String,
-    /// Whether the capture stream is open.
-    pub microphone: bool,
-    /// Whether sound is played.
-    pub speaker: bool,
-    /// How much weaker the echo leaves than it comes, dB.
-    pub echo_return_loss: Option<f32>,
-    /// From the loudspeaker to its echo, as the canceller sees it.
-    pub echo_delay: Option<std::time::Duration>,
-    /// The echo cannot be taken out, so Eddy does not listen while it speaks.
-    pub half_duplex: bool,
-    /// How often sound ran dry since the start.
-    pub underruns: u64,
-    /// Samples of the microphone that were lost since it was opened.
-    pub overruns: u64,
-}
-
-/// One change of the state.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Change {
-    /// Before.
-    pub old: State,
-    /// Now, with everything else that can be seen.
-    pub now: Status,
-}
-
-/// Told of every change, on the voice's thread, so it may not wait.
-pub type Observer = Box<dyn FnMut(&Change) + Send>;
 
 pub(super) enum Order {
     Mute(bool, Option<oneshot::Sender<()>>),

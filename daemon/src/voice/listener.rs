@@ -2,7 +2,7 @@
 //! finished a turn sounds, who has a thread of its own because an answer takes a tenth of a second.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use eddy_audio::ear::FRAME;
@@ -136,5 +136,17 @@ impl Judge {
     #[must_use]
     pub fn answer(&self, number: u32) -> Option<f32> {
         self.answers.try_iter().filter(|(asked, _)| *asked == number).last().map(|(_, probability)| probability)
+    }
+
+    /// The same, waited for.
+    #[must_use]
+    pub fn wait(&self, number: u32, most: Duration) -> Option<f32> {
+        let end = Instant::now() + most;
+        loop {
+            let (asked, probability) = self.answers.recv_deadline(end).ok()?;
+            if asked == number {
+                return Some(probability);
+            }
+        }
     }
 }

@@ -7,7 +7,8 @@ use eddy_config::Config;
 use eddy_models::RuntimeOptions;
 use eddy_models::folder::Wanted;
 
-use super::handle::{Observer, Parts, Voice};
+use super::handle::{Parts, Voice};
+use super::status::Observer;
 use crate::engine::{Engine, EngineOptions, catalog};
 use crate::jobs::{Audience, Model, OnnxLoader};
 
@@ -38,7 +39,7 @@ impl Local {
         if let Some(problem) = found.problem {
             anyhow::bail!("{problem}");
         }
-        let loader = Arc::new(OnnxLoader { runtime: runtime.clone(), prefix_cache: 0 });
+        let loader = Arc::new(OnnxLoader { runtime: runtime.clone(), prefix_cache: 0, leases: false });
         let engine = Engine::start(loader, folders, EngineOptions::default(), || {})?;
         let (loaded, wait) = std::sync::mpsc::channel();
         engine.load(&found.name, move |result| drop(loaded.send(result)))?;

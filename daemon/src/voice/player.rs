@@ -32,7 +32,11 @@ pub enum Played {
 pub struct Player {
     playback: Option<Playback>,
     current: Option<Current>,
+    /// What is to be said next, in this order.
+    waiting: VecDeque<Arc<SoundLine>>,
     held: bool,
+    /// Since when there is sound and no loudspeaker.
+    soundless: Option<Instant>,
     underruns: u64,
 }
 
@@ -95,6 +99,58 @@ impl Player {
     #[must_use]
     pub fn underruns(&self) -> u64 {
         self.underruns + self.playback.as_ref().map_or(0, Playback::underruns)
+    }
+
+    /// Plays `line` behind what waits already.
+    pub fn add(&mut self, line: Arc<SoundLine>) {
+        self.waiting.push_back(line);
+    }
+
+    /// Whether something waits to be played.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Begins with what waits, if there is sound of it and nothing else is played.
+    pub fn play_waiting(&mut self) {
+        self.waiting.retain(|line| !line.is_cut());
+        let Some(line) = self.waiting.front().filter(|_| self.current.is_none()) else { return };
+        if line.made() > 0 {
+            let line = Arc::clone(line);
+            self.waiting.pop_front();
+            self.play(line);
+        } else if line.is_drained() {
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Ends what would be played next.
+    pub fn cut_next(&mut self) {
+        if let Some(line) = self.waiting.pop_front() {
+            line.cut();
+        }
+    }
+
+    /// Ends everything that waits.
+    pub fn cut_waiting(&mut self) {
+        for line in self.waiting.drain(..) {
+            line.cut();
+        }
+    }
+
+    /// Whether sound has had no loudspeaker for so long; it does not wait for ever.
+    pub fn is_soundless_for(&mut self, limit: Duration) -> bool {
+        if self.current.is_none() || self.playback.is_some() {
+            self.soundless = None;
+            return false;
+        }
+        let since = *self.soundless.get_or_insert_with(Instant::now);
+        let over = since.elapsed() >= limit;
+        if over {
+            self.soundless = None;
+        }
+        over
     }
 
     /// Plays `line` as soon as enough of it is there.

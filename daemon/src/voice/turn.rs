@@ -15,7 +15,9 @@ pub struct Patience {
     pub silence: f32,
     /// Speech of this length begins a turn; shorter is a click.
     pub shortest_speech: Duration,
-    /// Quiet before the judge is asked, and the wait when it is sure that the turn has ended.
+    /// Quiet before the judge is asked.
+    pub notice: Duration,
+    /// The wait when it is sure that the turn has ended.
     pub shortest_wait: Duration,
     /// The wait when it is sure that the turn goes on.
     pub longest_wait: Duration,
@@ -108,7 +110,7 @@ impl TurnDetector {
 
     /// Takes the speech probability of the next chunk.
     pub fn push(&mut self, probability: f32) -> Heard {
-        let Patience { chunk, shortest_speech, shortest_wait, longest_turn, .. } = self.patience;
+        let Patience { chunk, shortest_speech, longest_turn, .. } = self.patience;
         let speech = probability >= self.patience.speech;
         let silence = probability < self.patience.silence;
         let (next, heard) = match self.state {
@@ -124,13 +126,13 @@ impl TurnDetector {
             }
             State::Speaking { turn } => match silence {
                 false => (State::Speaking { turn: turn + chunk }, Heard::Same),
-                true => self.pause(turn + chunk, Duration::ZERO, Wait::Unreported, shortest_wait),
+                true => self.pause(turn + chunk, Duration::ZERO, Wait::Unreported),
             },
             State::Pausing { turn, wait, .. } if speech => {
                 let heard = if wait == Wait::Unreported { Heard::Same } else { Heard::Resumed };
                 (State::Speaking { turn: turn + chunk }, heard)
             }
-            State::Pausing { turn, silence, wait } => self.pause(turn + chunk, silence, wait, shortest_wait),
+            State::Pausing { turn, silence, wait } => self.pause(turn + chunk, silence, wait),
         };
         self.state = next;
         heard
@@ -143,11 +145,12 @@ impl TurnDetector {
         }
     }
 
-    /// Above one half the shortest wait; below, the less finished it sounds the longer.
+    /// Above one half the shortest wait; below, the less finished it sounds the longer: most for a clear no, little for a
+    /// judge who cannot tell.
     fn wait_for(&self, ended: f32) -> Duration {
         let doubt = (1.0 - 2.0 * ended.clamp(0.0, 0.5)).clamp(0.0, 1.0);
         let extra = self.patience.longest_wait.saturating_sub(self.patience.shortest_wait);
-        self.patience.shortest_wait + extra.mul_f32(doubt)
+        self.patience.shortest_wait + extra.mul_f32(doubt * doubt)
     }
 
     fn rise(&self, so_far: Duration, chunk: Duration, shortest_speech: Duration) -> (State, Heard) {
@@ -158,10 +161,10 @@ impl TurnDetector {
         }
     }
 
-    fn pause(&self, turn: Duration, silence: Duration, wait: Wait, shortest_wait: Duration) -> (State, Heard) {
+    fn pause(&self, turn: Duration, silence: Duration, wait: Wait) -> (State, Heard) {
         let silence = silence + self.patience.chunk;
         match wait {
-            Wait::Unreported if silence >= shortest_wait => {
+            Wait::Unreported if silence >= self.patience.notice => {
                 (State::Pausing { turn, silence, wait: Wait::Asked }, Heard::Paused)
             }
             // A judge that never answers must not keep the person waiting for ever.
@@ -183,6 +186,7 @@ mod tests {
             speech: 0.5,
             silence: 0.35,
             shortest_speech: Duration::from_millis(96),
+            notice: Duration::from_millis(192),
             shortest_wait: Duration::from_millis(192),
             longest_wait: Duration::from_millis(1600),
             longest_turn: Duration::from_secs(30),

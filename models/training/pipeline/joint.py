@@ -188,11 +188,8 @@ def understood(model: Assistant, name: str, lessons: Lessons) -> dict[str, float
         chosen = order[start : start + 40]
         for clip, said in zip(chosen, first_words(model, clips, chosen), strict=True):
             instance = lessons.instances[clips.rows[clip]["instance"]]
-            if instance.tool_call:
-                wanted = [tokens.CALL_START, *tokens.encode(instance.tool_call), tokens.CALL_END, tokens.IM_END]
-            else:
-                wanted = [*lessons.text[instance.answer], tokens.TEXT_END]
-            right["outside" if instance.kind == "outside" else "known"].append(said[:N_TEXT] == wanted[:N_TEXT])
+            wanted = lessons.first_words(clips.rows[clip]["instance"])
+            right["outside" if instance.kind == "outside" else "known"].append(said[:N_TEXT] == wanted)
     return {f"{name}_{key}": round(sum(values) / len(values), 4) for key, values in right.items()}
 
 

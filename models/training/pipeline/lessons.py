@@ -8,7 +8,7 @@ import random
 from functools import cached_property
 
 from . import codec, data, questions, tokens
-from .examples import CLOSE, OPEN, Script
+from .examples import CLOSE, N_TEXT, OPEN, Script
 
 TOOL_REPLIES = ["<|tool_response_start|>ok<|tool_response_end|>", "ok", '{{"minutes": {minutes}}}', '<|tool_response_start|>{{"status": "ok"}}<|tool_response_end|>']
 WEIGHT = {"outside": 14.0, "timer": 2.0, "spell": 1.5, "count": 2.0}
@@ -58,6 +58,13 @@ class Lessons:
             minutes = dict(instance.slots)["minutes"]
             script.end().words([*OPEN["tool"], *tokens.encode(rng.choice(TOOL_REPLIES).format(minutes=minutes)), *CLOSE]).words(OPEN["assistant"])
         return script.answer(self.text[instance.answer], self.codes[instance.answer], short)
+
+    def first_words(self, number: int) -> list[int]:
+        """What the first run of text of an answer should be."""
+        instance = self.instances[number]
+        if instance.tool_call:
+            return [tokens.CALL_START, *tokens.encode(instance.tool_call), tokens.CALL_END, tokens.IM_END][:N_TEXT]
+        return [*self.text[instance.answer], tokens.TEXT_END][:N_TEXT]
 
     def talk_typed(self, rng: random.Random, short: bool = False) -> Script:
         number = self.pick(rng)

@@ -218,7 +218,13 @@ fn remove(name: &str, documents: &[String], all: bool) -> anyhow::Result<Outcome
         return Ok(Outcome::Done);
     }
     for document in documents {
-        let passages = index.passages_of(document)?;
+        let mut passages = index.passages_of(document)?;
+        if passages.is_empty() {
+            // A file is known by its whole path, from wherever it is named; it need not be there any more.
+            let whole = std::path::absolute(document).with_context(|| document.clone())?;
+            let whole = whole.canonicalize().unwrap_or(whole);
+            passages = index.passages_of(&whole.to_string_lossy())?;
+        }
         anyhow::ensure!(!passages.is_empty(), "{document}: not in the index; `eddy index list {name}` shows what is");
         index.remove(&passages.iter().map(|passage| passage.id.as_str()).collect::<Vec<_>>())?;
     }

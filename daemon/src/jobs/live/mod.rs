@@ -5,7 +5,7 @@
 //! that may still be cut, the place in the cache to which to go back: what was not heard was not said.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eddy_ipc::{Error, FinishReason};
@@ -19,127 +19,16 @@ use super::{refusal, wrong_model};
 use crate::engine::{Ending, Job, Step};
 use crate::speech::{Made, Progress, Turn};
 
+mod marks;
+mod told;
+mod utterance;
+
+use marks::{Mark, Marks};
+pub use told::{Audience, Told, TurnEnd};
+pub use utterance::{Utterance, Wish};
+
 /// The rate of what is heard, Hz.
 pub const HEARD_RATE: u32 = 16_000;
-
-/// What a turn tells the one who asked for it, and nobody else.
-pub trait Audience: Send + Sync {
-    /// Takes one piece of news. Called on the engine's thread and the voice's, so it may not wait.
-    fn tell(&self, told: Told<'_>);
-}
-
-/// News of a turn.
-#[derive(Debug, Clone, Copy)]
-pub enum Told<'a> {
-    /// A further piece of what the person said.
-    Transcript(&'a str),
-    /// What the person said is going to be written down.
-    Writing,
-    /// It is, or cannot be.
-    Written,
-    /// The answer begins to sound: how long after the last word the turn was taken as over, and from there on.
-    Answering {
-        /// From the last chunk of speech to the decision.
-        wait: Duration,
-        /// From the decision to the first sample.
-        think: Duration,
-    },
-    /// A further piece of the answer.
-    Text(&'a str),
-    /// Further samples of the answer, mono at [`RATE`].
-    Sound(&'a [f32]),
-    /// So many of the oldest exchanges were dropped, so that the conversation fits the model.
-    Folded(usize),
-    /// The turn is over.
-    Ended(&'a TurnEnd),
-    /// The turn came to nothing.
-    Failed(&'a Error),
-}
-
-/// How a turn went.
-#[derive(Debug, Clone, Default)]
-pub struct TurnEnd {
-    /// What was audible of the answer, as text.
-    pub text: String,
-    /// Why it ended.
-    pub reason: Option<FinishReason>,
-    /// Samples of the answer that were played.
-    pub played: u64,
-    /// Samples that are in the conversation: whole frames.
-    pub remembered: u64,
-    /// Seconds by stage.
-    pub latency: Vec<(&'static str, Duration)>,
-}
-
-/// What the person says, on its way to the job, and what is to be done about it.
-#[derive(Debug)]
-pub struct Utterance {
-    state: Mutex<Orders>,
-}
-
-#[derive(Debug)]
-struct Orders {
-    samples: Vec<f32>,
-    wish: Wish,
-    ended: Option<Result<(), Error>>,
-}
-
-/// What is to be done about an utterance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// The person speaks.
-    Grow,
-    /// The person may have finished: answer the first `samples` ahead, and tell nobody.
-    Prepare {
-        /// Counts the likely pauses.
-        number: u32,
-        /// How much of the utterance is meant.
-        samples: usize,
-    },
-    /// The person has finished; `number` is that of the last preparation, or a new one.
-    Answer {
-        /// The preparation that is the answer.
-        number: u32,
-        /// How much of the utterance is meant.
-        samples: usize,
-    },
-    /// The answer ends here: what was played of it stays.
-    Cut,
-    /// The answer was heard to its end.
-    Keep,
-    /// As if nothing had been said.
-    Drop,
-}
-
-impl Default for Utterance {
-    fn default() -> Self {
-        Self { state: Mutex::new(Orders { samples: Vec::new(), wish: Wish::Grow, ended: None }) }
-    }
-}
-
-impl Utterance {
-    /// Adds what was heard.
-    pub fn push(&self, samples: &[f32]) {
-        self.state().samples.extend_from_slice(samples);
-    }
-
-    /// Says what is to be done.
-    pub fn wish(&self, wish: Wish) {
-        self.state().wish = wish;
-    }
-
-    /// How the job ended, once it has; the error comes once.
-    pub fn ended(&self) -> Option<Result<(), Error>> {
-        let mut state = self.state();
-        let ended = state.ended.take()?;
-        state.ended = Some(Ok(()));
-        Some(ended)
-    }
-
-    fn state(&self) -> MutexGuard<'_, Orders> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The cache while a turn goes on.
 #[derive(Debug)]
@@ -149,15 +38,6 @@ struct Base {
     before: Option<(Snapshot, Vec<f32>)>,
     /// Positions before the turn.
     length: usize,
-}
-
-/// A place to which an answer can be cut.
-#[derive(Debug)]
-struct Mark {
-    frames: u64,
-    snapshot: Snapshot,
-    unfed: Vec<f32>,
-    text: usize,
 }
 
 #[derive(Debug)]
@@ -170,7 +50,7 @@ struct Answering {
     turn: Turn,
     /// Length of the cache when the whole prompt is in it.
     prompted: usize,
-    marks: VecDeque<Mark>,
+    marks: Marks,
     complete: Option<FinishReason>,
     /// What was made before it was certain that it is wanted.
     untold: Made,
@@ -374,7 +254,7 @@ impl LiveJob {
             said,
             turn,
             prompted,
-            marks: VecDeque::new(),
+            marks: Marks::default(),
             complete: None,
             untold: Made::default(),
             answered: false,
@@ -423,8 +303,7 @@ impl LiveJob {
     fn mark(&self, speech: &mut Speech, answering: &mut Answering) -> Result<(), Error> {
         let Answering { turn, base, marks, prompted, .. } = answering;
         let frames = turn.frames();
-        let last = marks.back().map(|mark| mark.frames);
-        let new = match last {
+        let new = match marks.last() {
             None => base.cache.length() == *prompted,
             Some(last) => frames > last,
         };
@@ -433,14 +312,11 @@ impl LiveJob {
             // The place before the answer lacks nothing: its first item is not part of it.
             let unfed = if frames == 0 { Vec::new() } else { unfed };
             let snapshot = speech.backbone().snapshot(&base.cache);
-            marks.push_back(Mark { frames, snapshot, unfed, text: turn.summary().text.len() });
+            marks.add(Mark { frames, snapshot, unfed, text: turn.summary().text.len() });
         }
         if speech.can_speak() {
-            let heard =
-                self.work.line.played() / speech.detokenizer().map_err(|e| refusal(&e))?.samples_per_frame() as u64;
-            while marks.get(1).is_some_and(|next| next.frames <= heard) {
-                marks.pop_front();
-            }
+            let per_frame = speech.detokenizer().map_err(|error| refusal(&error))?.samples_per_frame();
+            marks.pass(self.work.line.played() / per_frame as u64);
         }
         Ok(())
     }
@@ -477,7 +353,7 @@ impl LiveJob {
         let Base { mut cache, before, length } = *base;
         let audible = !matches!(wish, Wish::Drop | Wish::Grow | Wish::Prepare { .. });
         let (unfed, read) = match answering.filter(|(_, _, marks, _)| audible && !marks.is_empty()) {
-            Some((turn, said, mut marks, complete)) => {
+            Some((turn, said, marks, complete)) => {
                 let summary = turn.summary();
                 end.latency = summary.latency();
                 end.latency.push(("hear", self.hearing));
@@ -490,11 +366,7 @@ impl LiveJob {
                     end.remembered = end.played;
                     turn.reply().unfed().map(<[f32]>::to_vec).unwrap_or_default()
                 } else {
-                    let heard = end.played / per_frame as u64;
-                    while marks.get(1).is_some_and(|next| next.frames <= heard) {
-                        marks.pop_front();
-                    }
-                    let Some(mark) = marks.pop_front() else { return end };
+                    let Some(mark) = marks.place_of(end.played / per_frame as u64) else { return end };
                     if model.speech.backbone().rewind(&mut cache, &mark.snapshot).is_err() {
                         return end;
                     }
