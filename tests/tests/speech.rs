@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use eddy_models::Stop;
 use eddy_models::backbone::Input;
+use eddy_models::onnx::{Model, fuse_convolutions};
 use eddy_models::speech::{Event, InverseStft, Mode, Parts, Prompt, Reply, ReplyOptions, Speech, StftSettings};
 use eddy_tests::compare::{assert_close, cosine};
 use eddy_tests::fixtures::{clip, composed, fixture, question, runtime, speech, speech_at};
@@ -312,6 +313,19 @@ fn earlier_forms_of_the_depthformer_give_the_same_codes() {
         assert!(!speech.depthformer().unwrap().is_cut(), "{form} is run as it stands");
         interleaved_reply(&mut speech, "speech-a");
     }
+}
+
+#[test]
+fn convolutions_of_layout_a_become_one_operator() {
+    // That this changes no number beyond rounding is what every other test of layout A shows.
+    let graph = |path: &str| std::fs::read(fixture(path)).unwrap();
+    for path in ["speech-a/onnx/decoder.onnx", "speech-a/onnx/decoder_q4.onnx", "text-a/onnx/model.onnx"] {
+        let fused = Model::parse(&fuse_convolutions(&graph(path)).unwrap()).unwrap();
+        let count = |op| fused.nodes_of(op).count();
+        assert_eq!([count("Conv"), count("CausalConvWithState")], [0, 2], "{path}");
+    }
+    assert!(fuse_convolutions(&graph("text-a/onnx/model_fp16.onnx")).is_none(), "16-bit states stay as they are");
+    assert!(fuse_convolutions(&graph("speech-c/onnx/decoder.onnx")).is_none(), "layout C has the operator");
 }
 
 #[test]

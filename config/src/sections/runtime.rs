@@ -20,7 +20,7 @@ settings! {
         /// Keep what a folder publishes in 32-bit floats beside 4-bit layers (the vocabulary head, the
         /// projections of audio codes) as it is. Otherwise it is stored in blocks of 8 bits while it
         /// is loaded: a quarter of the memory and of the time that reading it takes, and a difference
-        /// of about half a percent, which `eddy bench` reports.
+        /// of less than half a percent, which `eddy bench` reports.
         exact_heads: bool = false, restart;
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Promises that a cache is changed only by a run that succeeded, so that a stopped or failed step can be repeated.
 
+use std::borrow::Cow;
+
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::value::{DynTensor, DynValue};
 
@@ -10,7 +12,7 @@ use crate::blocks::{BLOCK, Blocks};
 use crate::error::{Error, Result};
 use crate::folder::{GraphFile, ModelFolder};
 use crate::graph::{Graph, Stop};
-use crate::onnx::{Dim, ElementType, Model, Size, Split, split_head};
+use crate::onnx::{Dim, ElementType, Model, Size, Split, fuse_convolutions, split_head};
 use crate::runtime::Runtime;
 use crate::tensor::{floats_as, tensor};
 
@@ -71,20 +73,20 @@ pub struct Backbone {
 
 impl Head {
     /// Builds the session. A large head in 32-bit floats is stored in 8-bit blocks: it is read whole for every token.
-    fn build(runtime: &Runtime, file: &GraphFile, split: Split, stop: &Stop) -> Result<Self> {
+    fn build(runtime: &Runtime, file: &GraphFile, split: &Split, stop: &Stop) -> Result<Self> {
         let plain = split.plain_weight.as_deref().filter(|_| !runtime.keeps_heads());
         let weight = plain.map(|name| file.weight(name)).transpose()?.flatten();
         let (bytes, difference) = match weight.as_ref().map(|weight| (weight, weight.dims.as_slice())) {
             Some((weight, [hidden, _])) if weight.bytes().len() >= LARGE_HEAD && hidden.is_multiple_of(BLOCK) => {
                 let blocks = Blocks::of_columns(weight.bytes(), *hidden);
                 let dims = [Size::Any("batch"), Size::Any("positions"), Size::Is(*hidden)];
-                (blocks.graph((&split.head_input, &dims), LOGITS), Some(blocks.difference()))
+                (Cow::Owned(blocks.graph((&split.head_input, &dims), LOGITS)), Some(blocks.difference()))
             }
-            _ => (split.head, None),
+            _ => (Cow::Borrowed(&split.head), None),
         };
         drop(weight);
         let graph = Graph::from_bytes(runtime, file, &bytes, stop)?;
-        Ok(Self { graph, difference, input: split.head_input, fed_from: split.body_output })
+        Ok(Self { graph, difference, input: split.head_input.clone(), fed_from: split.body_output.clone() })
     }
 }
 
@@ -168,11 +170,18 @@ impl Backbone {
         };
         // A cut graph is handed over from memory: with its weights inside that would be several copies of them.
         let small = file.bytes().len() <= MOST_INLINE;
-        let (graph, head) = match small.then(|| split_head(file.bytes(), hidden)).flatten() {
+        let fused = small.then(|| fuse_convolutions(file.bytes())).flatten();
+        let bytes = fused.as_deref().unwrap_or(file.bytes());
+        let (graph, head) = match small.then(|| split_head(bytes, hidden)).flatten() {
             Some(split) => {
-                let body = Graph::from_bytes(runtime, file, &split.body, stop)?;
-                (body, Some(Head::build(runtime, file, split, stop)?))
+                let (body, head) = std::thread::scope(|scope| {
+                    let head = scope.spawn(|| Head::build(runtime, file, &split, stop));
+                    let body = Graph::from_bytes(runtime, file, &split.body, stop);
+                    (body, head.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                });
+                (body?, Some(head?))
             }
+            None if fused.is_some() => (Graph::from_bytes(runtime, file, bytes, stop)?, None),
             None => (Graph::load(runtime, file, None, stop)?, None),
         };
         let cpu = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)

@@ -86,23 +86,7 @@ impl GraphBuilder {
 
     /// Adds a node.
     pub fn node_of_many(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attributes: &[(&str, Value<'_>)]) {
-        let mut node = Vec::new();
-        for input in inputs {
-            wire::put_bytes(&mut node, 1, input.as_bytes());
-        }
-        for output in outputs {
-            wire::put_bytes(&mut node, 2, output.as_bytes());
-        }
-        let name = format!("{}/{op}", outputs.first().copied().unwrap_or_default());
-        wire::put_bytes(&mut node, 3, name.as_bytes());
-        wire::put_bytes(&mut node, 4, op.as_bytes());
-        for (name, value) in attributes {
-            wire::put_bytes(&mut node, 5, &attribute(name, *value));
-        }
-        if CONTRIBUTED.contains(&op) {
-            wire::put_bytes(&mut node, 7, b"com.microsoft");
-        }
-        wire::put_bytes(&mut self.nodes, 1, &node);
+        wire::put_bytes(&mut self.nodes, 1, &node(op, inputs, outputs, attributes));
     }
 
     /// Whether there is an initializer of this name.
@@ -188,6 +172,27 @@ impl GraphBuilder {
         wire::put_bytes(&mut model, 7, &self.subgraph());
         model
     }
+}
+
+/// A `NodeProto`.
+pub(super) fn node(op: &str, inputs: &[&str], outputs: &[&str], attributes: &[(&str, Value<'_>)]) -> Vec<u8> {
+    let mut node = Vec::new();
+    for input in inputs {
+        wire::put_bytes(&mut node, 1, input.as_bytes());
+    }
+    for output in outputs {
+        wire::put_bytes(&mut node, 2, output.as_bytes());
+    }
+    let name = format!("{}/{op}", outputs.first().copied().unwrap_or_default());
+    wire::put_bytes(&mut node, 3, name.as_bytes());
+    wire::put_bytes(&mut node, 4, op.as_bytes());
+    for (name, value) in attributes {
+        wire::put_bytes(&mut node, 5, &attribute(name, *value));
+    }
+    if CONTRIBUTED.contains(&op) {
+        wire::put_bytes(&mut node, 7, b"com.microsoft");
+    }
+    node
 }
 
 /// What every initializer has.

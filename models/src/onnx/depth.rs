@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 
 use super::builder::{Size, port};
+use super::constants::scalar_of;
 use super::model::{ElementType, Model, Node, graph_bytes};
 use super::split::{Parts, with_graph};
-use super::wire::{self, Value};
+use super::wire;
 
 /// The input that counts the codes of a frame.
 const STEP: &str = "step_idx";
@@ -139,13 +140,10 @@ fn evaluate(model: &Model, parts: &Parts<'_>, name: &str, step: i64, left: usize
     if name == STEP {
         return Some(step);
     }
-    if let Some(raw) = parts.initializers.get(name) {
-        return wire::fields(raw).next()?.ok()?.bytes().and_then(scalar);
+    if let Some(value) = scalar_of(parts, name) {
+        return Some(value);
     }
     let node = model.nodes.iter().find(|node| node.outputs.iter().any(|output| output == name))?;
-    if node.op == "Constant" {
-        return constant(parts, name);
-    }
     let left = left.checked_sub(1)?;
     let mut inputs = node.inputs.iter().map(|input| evaluate(model, parts, input, step, left));
     let first = inputs.next()??;
@@ -158,38 +156,4 @@ fn evaluate(model: &Model, parts: &Parts<'_>, name: &str, step: i64, left: usize
         "Min" => inputs.try_fold(first, |least, input| Some(least.min(input?))),
         _ => None,
     }
-}
-
-/// The value of the `Constant` node that makes `name`.
-fn constant(parts: &Parts<'_>, name: &str) -> Option<i64> {
-    let node = parts.nodes.iter().find(|node| node.outputs.contains(&name))?;
-    let body = wire::fields(node.raw).next()?.ok()?.bytes()?;
-    let attributes = wire::fields(body).flatten().filter(|field| field.number == 5).filter_map(|field| field.bytes());
-    // AttributeProto.t
-    attributes
-        .flat_map(wire::fields)
-        .flatten()
-        .filter(|field| field.number == 5)
-        .find_map(|field| scalar(field.bytes()?))
-}
-
-/// The only element of an integer `TensorProto`.
-fn scalar(tensor: &[u8]) -> Option<i64> {
-    for field in wire::fields(tensor) {
-        let field = field.ok()?;
-        match (field.number, field.value) {
-            (5 | 7, Value::Varint(_) | Value::Bytes(_)) => {
-                return wire::packed_ints(&field).first().copied();
-            }
-            (9, Value::Bytes(bytes)) => {
-                return match *bytes {
-                    [a, b, c, d] => Some(i64::from(i32::from_le_bytes([a, b, c, d]))),
-                    [a, b, c, d, e, f, g, h] => Some(i64::from_le_bytes([a, b, c, d, e, f, g, h])),
-                    _ => None,
-                };
-            }
-            _ => {}
-        }
-    }
-    None
 }

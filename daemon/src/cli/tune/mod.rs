@@ -60,7 +60,8 @@ pub struct Arguments {
 /// # Errors
 /// When nothing could be measured, or the report cannot be written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
-    anyhow::ensure!(arguments.latency > 0.0, "--latency {}: give seconds above 0", arguments.latency);
+    let sensible = arguments.latency > 0.0 && arguments.latency <= 3600.0;
+    anyhow::ensure!(sensible, "--latency {}: give seconds above 0, 3600 at most", arguments.latency);
     let paths = Paths::from_environment()?;
     let config = Sources::standard(&paths).load()?.config;
     let memory = match &arguments.memory {
