@@ -68,7 +68,8 @@ impl Loader<Model> for OnnxLoader {
         if let Some(description) = &folder.remote {
             let client = Client::new(description.clone())?;
             let remarks = vec![format!("answers are made by {}, not on this machine's models", description.url)];
-            return Ok(Loaded { model: Model::Remote(Box::new(client)), brake: Arc::new(NoBrake), remarks });
+            let (model, guard) = (Model::Remote(Box::new(client)), Box::<Leases>::default());
+            return Ok(Loaded { model, brake: Arc::new(NoBrake), remarks, guard });
         }
         self.try_load(folder).map_err(|error| error.to_string())
     }
