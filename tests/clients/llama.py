@@ -94,7 +94,9 @@ def main() -> None:
     params.model.path = str(folder / "tiny.gguf")
     params.model_alias = {"tiny-lfm2"}
     params.n_ctx, params.n_parallel, params.n_gpu_layers, params.warmup = 2048, 2, 0, False
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = params.n_threads_http = 2
+    # More threads would wait for each other, which takes whole cores and, on a busy machine, seconds.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    params.n_threads_http = 2
     params.use_jinja = True
     params.port = 0
     if len(sys.argv) > 2:
