@@ -66,6 +66,11 @@ deb-check: deb ## Install the package in a clean root, start the daemon there, a
 scenarios: test-packages rust runtime judge ## Play every scenario of the live voice in real time, one after the other.
 	@cargo test --locked --workspace --test scenarios --test dialogue -- --include-ignored --test-threads 1
 
+.PHONY: soak
+soak: test-packages rust runtime ## One long proof of the live voice: PART=echo|turns|barge-in|false-alarms|devices|hour|idle [LENGTH=N].
+	@cargo build --locked --workspace
+	target/debug/soak $(PART) $(LENGTH)
+
 .PHONY: soak-bus
 soak-bus: test-packages rust runtime ## Eight callers at once for ten minutes (SECONDS_LONG of them).
 	@cargo build --locked --workspace
@@ -84,6 +89,12 @@ bench-models: build-packages rust ## Write full-size models with random weights,
 bench-bus: test-packages rust runtime ## How long a caller waits for a property.
 	@cargo build --release --locked --workspace --bin eddyd --bin bench-bus
 	target/release/bench-bus
+
+.PHONY: bench-index
+bench-index: rust ## What the search index costs, beside next-plaid on the same vectors.
+	@cargo build --release --locked --workspace --bin bench-index
+	target/release/bench-index target/bench-index
+	CARGO_TARGET_DIR=target/next-plaid cargo run --release --manifest-path bench/index/next-plaid/Cargo.toml -- target/bench-index
 
 .PHONY: lint
 lint: rust ## Check licences, bans and sources of all dependencies.

@@ -121,7 +121,7 @@ impl EchoCanceller {
         if self.quiet > REST && !self.noise {
             self.awake = 0;
             self.pass(recorded, clean);
-            self.meter.add(0.0, power(recorded), power(clean));
+            self.meter.add(0.0, [power(recorded), power(clean)], self.near_end);
             return;
         }
         let late = std::mem::take(&mut self.late);
@@ -143,9 +143,7 @@ impl EchoCanceller {
         } else {
             self.keep(recorded);
         }
-        if !self.near_end {
-            self.meter.add(rms(played), power(recorded), power(clean));
-        }
+        self.meter.add(rms(played), [power(recorded), power(clean)], self.near_end);
     }
 
     fn pass(&mut self, recorded: &[f32], clean: &mut [f32]) {
@@ -160,8 +158,13 @@ impl EchoCanceller {
         self.late.copy_from_slice(&recorded[from..]);
     }
 
-    /// Says whether a person may be speaking: what they add is not an echo that stayed, and is not measured.
+    /// Says whether a person may be speaking, as they may whenever no reply sounds: what they add is not an echo that
+    /// stayed, and is not measured.
     pub fn set_near_end(&mut self, speaking: bool) {
+        if speaking && !self.near_end {
+            // They began a little before anybody noticed.
+            self.meter.drop_current();
+        }
         self.near_end = speaking;
     }
 
@@ -195,7 +198,7 @@ struct Meter {
 }
 
 impl Meter {
-    fn add(&mut self, played: f32, recorded: f32, clean: f32) {
+    fn add(&mut self, played: f32, [recorded, clean]: [f32; 2], near_end: bool) {
         if played > AUDIBLE {
             self.lingering = LINGER;
         } else if self.lingering > 0 {
@@ -206,6 +209,9 @@ impl Meter {
             self.noise = Some(if recorded < noise { recorded } else { noise * 0.99 + recorded * 0.01 });
             return;
         }
+        if near_end {
+            return;
+        }
         self.current.recorded += recorded;
         self.current.clean += clean;
         self.frames += 1;
@@ -213,15 +219,20 @@ impl Meter {
             self.seconds[self.next] = self.current;
             self.next = (self.next + 1) % WINDOWS;
             self.filled = (self.filled + 1).min(WINDOWS);
-            self.current = Second::default();
-            self.frames = 0;
+            self.drop_current();
         }
     }
 
-    fn median(&self, value: impl Fn(&Second) -> f32) -> Option<f32> {
+    fn drop_current(&mut self) {
+        self.current = Second::default();
+        self.frames = 0;
+    }
+
+    /// The value that one second in `parts` is at or below.
+    fn lowest(&self, parts: usize, value: impl Fn(&Second) -> f32) -> Option<f32> {
         let mut values: Vec<f32> = self.seconds[..self.filled].iter().map(value).collect();
         values.sort_by(f32::total_cmp);
-        values.get(values.len() / 2).copied()
+        values.get(values.len() / parts).copied()
     }
 
     /// `None` without an echo to take out, too.
@@ -231,7 +242,7 @@ impl Meter {
     }
 
     fn ratio(&self) -> Option<f32> {
-        self.median(|second| 10.0 * (second.recorded.max(1e-12) / second.clean.max(1e-12)).log10())
+        self.lowest(2, |second| 10.0 * (second.recorded.max(1e-12) / second.clean.max(1e-12)).log10())
     }
 
     fn verdict(&self) -> Verdict {
@@ -246,7 +257,8 @@ impl Meter {
 
     /// Whether the microphone does not hear the loudspeaker.
     fn is_absent(&self) -> bool {
-        let recorded = self.median(|second| second.recorded / WINDOW as f32).unwrap_or(0.0);
+        // Not the median: in half of the seconds a person may have spoken over the reply.
+        let recorded = self.lowest(4, |second| second.recorded / WINDOW as f32).unwrap_or(0.0);
         recorded < AUDIBLE * AUDIBLE / 10.0 || self.noise.is_some_and(|noise| recorded < noise * PRESENT)
     }
 }

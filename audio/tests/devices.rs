@@ -205,6 +205,52 @@ fn an_interrupted_utterance_ends_where_the_position_says() {
     });
 }
 
+#[test]
+fn a_stream_that_says_nothing_is_lost_after_the_time_that_was_set() {
+    with_server("a_stream_that_says_nothing_is_lost_after_the_time_that_was_set", |server| {
+        let mut capture = microphone();
+        let playback = loudspeaker();
+        record(&mut capture, 4_800);
+        server.stand_still(true);
+        let silent = |patience| {
+            let stalled = |trouble| matches!(trouble, Some(Trouble::Stalled(_)));
+            (stalled(capture.trouble(patience)) && stalled(playback.trouble(patience))).then_some(())
+        };
+        within(SOON, "both streams are silent", || silent(Duration::from_millis(700)));
+        assert!(silent(Duration::from_secs(60)).is_none());
+        server.stand_still(false);
+        within(SOON, "both streams go on", || {
+            let well = capture.trouble(PATIENCE).is_none() && playback.trouble(PATIENCE).is_none();
+            well.then_some(())
+        });
+    });
+}
+
+#[test]
+fn sound_comes_in_pieces_of_the_size_that_was_set() {
+    with_server("sound_comes_in_pieces_of_the_size_that_was_set", |_| {
+        let device = choose(Backend::Pulse, Direction::Capture, &Choice::Default).expect("a microphone");
+        let piece = |frames: u32| {
+            let capture = Capture::open(&device, frames).expect("it opens");
+            // More than one is there at once when this thread comes late; half of the time it does not.
+            let (mut sizes, mut before) = (vec![], 0);
+            within(2 * SOON, "forty pieces come", || {
+                let now = capture.available();
+                if now > before {
+                    sizes.push(now - before);
+                    before = now;
+                }
+                (sizes.len() == 40 || before > 20_000).then_some(())
+            });
+            sizes.sort_unstable();
+            sizes[sizes.len() / 4]
+        };
+        let (small, large) = (piece(96), piece(960));
+        println!("pieces of {small} and of {large} samples");
+        assert!(small < 480 && large > 2 * small, "{small} and {large}");
+    });
+}
+
 /// Waits for an event of the wanted kind; says how long it took.
 #[track_caller]
 fn expect(watch: &Watch, since: Instant, what: &str, wanted: impl Fn(&Event) -> bool) -> Duration {

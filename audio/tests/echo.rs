@@ -95,6 +95,22 @@ fn a_person_who_interrupts_stays_audible() {
 }
 
 #[test]
+fn steady_noise_is_taken_out_where_that_is_wanted() {
+    let mut recorded = vec![0.0; 6 * SECOND];
+    add_noise(&mut recorded, 0.01, 4);
+    let left = |noise: bool| {
+        let mut canceller = EchoCanceller::new(RATE, noise);
+        let mut clean = vec![0.0; recorded.len()];
+        for (recorded, clean) in recorded.chunks_exact(160).zip(clean.chunks_exact_mut(160)) {
+            canceller.process(&[0.0; 160], recorded, clean);
+        }
+        db(rms(&clean[4 * SECOND..]) / rms(&recorded[4 * SECOND..]))
+    };
+    let (with, without) = (left(true), left(false));
+    assert!(with < -6.0 && without > -3.0, "{with:.1} dB and {without:.1} dB");
+}
+
+#[test]
 fn a_person_alone_passes() {
     let played = vec![0.0; 6 * SECOND];
     let mut person = voice(2, 210.0, RATE, 6 * SECOND);
@@ -140,6 +156,25 @@ fn where_nothing_is_heard_nothing_is_made_up() {
     println!("{:.1} dB at most, {report:?}", db(loudest));
     assert!(db(loudest) < -60.0, "{:.1} dB, {report:?}", db(loudest));
     assert_eq!((report.erle_db, report.verdict), (None, Verdict::Helps));
+}
+
+#[test]
+fn a_person_who_keeps_interrupting_is_no_echo_that_stays() {
+    // Replies into headphones. The person speaks over each of them, and is noticed a quarter of a second later.
+    let played = voice(1, 120.0, RATE, 20 * SECOND);
+    let mut recorded = voice(2, 210.0, RATE, 20 * SECOND);
+    let speaks = |sample: usize| sample % (3 * SECOND) > 2 * SECOND;
+    for (sample, value) in recorded.iter_mut().enumerate() {
+        *value *= f32::from(u8::from(speaks(sample)));
+    }
+    let mut canceller = EchoCanceller::new(RATE, false);
+    let mut clean = vec![0.0; 160];
+    for (n, (played, recorded)) in played.chunks_exact(160).zip(recorded.chunks_exact(160)).enumerate() {
+        canceller.set_near_end(speaks((n * 160).saturating_sub(SECOND / 4)) && speaks(n * 160));
+        canceller.process(played, recorded, &mut clean);
+    }
+    let report = canceller.report();
+    assert_eq!((report.erle_db, report.verdict), (None, Verdict::Helps), "{report:?}");
 }
 
 #[test]

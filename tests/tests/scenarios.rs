@@ -306,13 +306,11 @@ fn mute() {
 }
 
 #[test]
-#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn pause() {
     run("pause.toml");
 }
 
 #[test]
-#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn interruption() {
     run("interruption.toml");
 }
@@ -324,25 +322,21 @@ fn interrupted_with_echo() {
 }
 
 #[test]
-#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn echo_alone() {
     run("echo-alone.toml");
 }
 
 #[test]
-#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn server_restart() {
     run("server-restart.toml");
 }
 
 #[test]
-#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn false_alarm() {
     run("false-alarm.toml");
 }
 
 #[test]
-#[ignore = "a proof in real time; `make scenarios` runs it"]
 fn microphone_unplugged() {
     run("microphone-unplugged.toml");
 }

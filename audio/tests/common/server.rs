@@ -135,6 +135,14 @@ impl Server {
         }
     }
 
+    /// Lets the server stand still, or go on.
+    pub fn stand_still(&self, still: bool) {
+        let process = self.process.as_ref().expect("the server was started");
+        let pid = rustix::process::Pid::from_child(process);
+        let signal = if still { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        rustix::process::kill_process(pid, signal).expect("it can be signalled");
+    }
+
     fn try_control(&self, arguments: &[&str]) -> Option<String> {
         let output = Command::new("pactl").args(arguments).output().expect("pactl runs: install pulseaudio-utils");
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

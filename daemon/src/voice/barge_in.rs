@@ -6,6 +6,29 @@
 
 use std::time::Duration;
 
+use eddy_audio::echo::{Report, Verdict as Judged};
+
+/// What is known of the loudspeaker's echo.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Echo {
+    /// Nothing yet.
+    Unknown,
+    /// There is none: headphones, or a loudspeaker that is off.
+    Absent,
+    /// It leaves by so many dB weaker than it comes.
+    Weaker(f32),
+}
+
+impl From<Report> for Echo {
+    fn from(report: Report) -> Self {
+        match (report.erle_db, report.verdict) {
+            (Some(erle), _) => Self::Weaker(erle),
+            (None, Judged::Helps) => Self::Absent,
+            (None, Judged::Unproven | Judged::DoesNotHelp) => Self::Unknown,
+        }
+    }
+}
+
 /// What counts as an interruption.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Threshold {
@@ -51,6 +74,21 @@ const WORSE: f32 = 15.0;
 const RELIED_ON: std::ops::RangeInclusive<f32> = 10.0..=25.0;
 /// Below this nobody speaks (RMS of -60 dB of full scale, as power).
 const FAINT: f32 = 1e-6;
+/// A canceller that takes an echo out takes some of a person who speaks at the same time too, and the detector of speech
+/// does not know them again. So whoever is louder than any rest of the echo is suspected as well, whatever it sounds like:
+/// once playback is held there is no echo, and it can be told. From this return loss on, at this level after the
+/// cancellation (-55 dB), and at this part of what came (-20 dB).
+const GOOD: f32 = 30.0;
+const HEARD: f32 = 3.2e-6;
+const PART: f32 = 1e-2;
+/// What is left at most of what the canceller takes out.
+const SWALLOWED: f32 = 0.1;
+/// The same where there is no echo: that much more than the room's own noise, as power.
+const ABOVE: f32 = 10.0;
+/// Chunks in a row that it takes.
+const IN_A_ROW: u32 = 2;
+/// How fast the noise may rise, from chunk to chunk.
+const RISE: f32 = 1.02;
 /// Quiet after which a suspicion is dropped.
 const QUIET: Duration = Duration::from_millis(192);
 /// The longest that playback is held without an answer: murmurs between the thresholds must not hold it for ever.
@@ -61,6 +99,10 @@ const LONGEST: Duration = Duration::from_millis(2_000);
 pub struct BargeIn {
     threshold: Threshold,
     state: State,
+    /// The room's own noise, power.
+    noise: f32,
+    /// Chunks in a row that were louder than what Eddy itself could be.
+    above: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,32 +115,50 @@ impl BargeIn {
     /// Begins unsuspecting.
     #[must_use]
     pub fn new(threshold: Threshold) -> Self {
-        Self { threshold, state: State::Unsuspecting }
+        Self { threshold, state: State::Unsuspecting, noise: FAINT, above: 0 }
     }
 
     /// Forgets a suspicion.
     pub fn reset(&mut self) {
         self.state = State::Unsuspecting;
+        self.above = 0;
     }
 
-    /// Takes the next chunk, and by how many dB echoes are weakened, once that is known.
-    pub fn push(&mut self, heard: Chunk, erle: Option<f32>) -> Verdict {
+    /// Whether somebody is louder than what Eddy itself could be.
+    fn is_above(&mut self, heard: Chunk, echo: Echo) -> bool {
+        self.noise = heard.recorded.min(self.noise * RISE).max(FAINT);
+        let above = match echo {
+            Echo::Unknown => false,
+            Echo::Absent => heard.recorded > HEARD && heard.recorded > ABOVE * self.noise,
+            Echo::Weaker(erle) => erle >= GOOD && heard.clean > HEARD && heard.clean > PART * heard.recorded,
+        };
+        self.above = if above && heard.played > FAINT { self.above + 1 } else { 0 };
+        self.above >= IN_A_ROW
+    }
+
+    /// Takes the next chunk, with what is known of the echo in it.
+    pub fn push(&mut self, heard: Chunk, echo: Echo) -> Verdict {
         let Threshold { speech, silence, length, chunk } = self.threshold;
-        let weaker = (erle.unwrap_or_default() - WORSE).clamp(*RELIED_ON.start(), *RELIED_ON.end());
+        let erle = if let Echo::Weaker(erle) = echo { erle } else { 0.0 };
+        let weaker = (erle - WORSE).clamp(*RELIED_ON.start(), *RELIED_ON.end());
         let is_rest = heard.played > FAINT && heard.clean < heard.recorded * 10f32.powf(-weaker / 10.0);
         let is_speech = heard.speech >= speech && heard.clean > FAINT;
+        let is_above = self.is_above(heard, echo);
         match self.state {
-            State::Unsuspecting if is_speech && !is_rest => {
-                self.state = State::Suspecting { speech: chunk, quiet: Duration::ZERO, whole: chunk };
+            State::Unsuspecting if (is_speech && !is_rest) || is_above => {
+                let so_far = if is_speech { chunk } else { Duration::ZERO };
+                self.state = State::Suspecting { speech: so_far, quiet: Duration::ZERO, whole: chunk };
                 Verdict::Suspected
             }
             State::Unsuspecting => Verdict::Same,
             State::Suspecting { speech: so_far, quiet, whole } => {
                 let whole = whole + chunk;
-                // In the rest of an echo nothing can be told: it neither counts as speech nor as quiet.
+                // In the rest of an echo nothing can be told, nor in what the canceller takes out with it: it neither counts
+                // as speech nor as quiet.
+                let is_swallowed = heard.recorded > HEARD && heard.clean < SWALLOWED * heard.recorded;
                 let (so_far, quiet) = match heard.speech {
                     _ if is_speech && !is_rest => (so_far + chunk, Duration::ZERO),
-                    probability if probability < silence => (so_far, quiet + chunk),
+                    probability if probability < silence && !is_swallowed => (so_far, quiet + chunk),
                     _ => (so_far, quiet),
                 };
                 self.state = State::Suspecting { speech: so_far, quiet, whole };
@@ -132,7 +192,10 @@ mod tests {
     const QUIETNESS: Chunk = Chunk { speech: 0.02, recorded: 1e-6, clean: 1e-6, played: 0.0 };
 
     fn feed(detector: &mut BargeIn, chunk: Chunk, count: usize) -> Vec<(usize, Verdict)> {
-        (1..=count).map(|n| (n, detector.push(chunk, None))).filter(|(_, verdict)| *verdict != Verdict::Same).collect()
+        (1..=count)
+            .map(|n| (n, detector.push(chunk, Echo::Unknown)))
+            .filter(|(_, verdict)| *verdict != Verdict::Same)
+            .collect()
     }
 
     #[test]
@@ -161,11 +224,31 @@ mod tests {
     fn a_person_far_below_the_loudspeaker_is_told_from_an_echo_that_is_well_taken_out() {
         // 14 dB below what the microphone hears in all.
         let person = Chunk { speech: 0.9, recorded: 1e-1, clean: 4e-3, played: 1e-1 };
-        for (erle, verdict) in [(None, Verdict::Same), (Some(20.0), Verdict::Same), (Some(42.0), Verdict::Suspected)] {
-            assert_eq!(detector().push(person, erle), verdict, "{erle:?}");
+        let known = [Echo::Unknown, Echo::Weaker(20.0), Echo::Weaker(42.0)];
+        for (echo, verdict) in known.into_iter().zip([Verdict::Same, Verdict::Same, Verdict::Suspected]) {
+            assert_eq!(detector().push(person, echo), verdict, "{echo:?}");
         }
         // The rest of the echo itself is 30 dB below.
-        assert_eq!(detector().push(ECHO, Some(42.0)), Verdict::Same);
+        assert_eq!(detector().push(ECHO, Echo::Weaker(42.0)), Verdict::Same);
+    }
+
+    #[test]
+    fn a_person_whom_the_canceller_takes_for_an_echo_is_suspected_by_their_level() {
+        let swallowed = Chunk { speech: 0.02, recorded: 1e-1, clean: 2e-3, played: 1e-1 };
+        let mut one = detector();
+        assert_eq!(one.push(swallowed, Echo::Weaker(42.0)), Verdict::Same);
+        assert_eq!(one.push(swallowed, Echo::Weaker(42.0)), Verdict::Suspected);
+        // What is swallowed is not quiet, and as speech it counts only when it can be heard.
+        assert_eq!((0..10).map(|_| one.push(swallowed, Echo::Weaker(42.0))).last(), Some(Verdict::Same));
+        assert_eq!((0..8).map(|_| one.push(VOICE, Echo::Weaker(42.0))).last(), Some(Verdict::Confirmed));
+        // With headphones nothing that is loud is an echo.
+        let mut other = detector();
+        let wearing = Chunk { clean: 1e-4, recorded: 1e-2, ..swallowed };
+        assert_eq!(other.push(wearing, Echo::Absent), Verdict::Same);
+        assert_eq!(other.push(wearing, Echo::Absent), Verdict::Suspected);
+        // An echo that is badly taken out suspects nobody.
+        let mut third = detector();
+        assert!((0..50).all(|_| third.push(swallowed, Echo::Weaker(18.0)) == Verdict::Same));
     }
 
     #[test]

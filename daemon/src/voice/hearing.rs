@@ -9,7 +9,7 @@ use eddy_audio::ear::{FRAME, RATE};
 use eddy_config::Config;
 use eddy_models::{Runtime, RuntimeOptions};
 
-use super::barge_in::{self, BargeIn, Threshold};
+use super::barge_in::{self, BargeIn, Echo, Threshold};
 use super::listener::{CHUNK, Judge, Listener};
 use super::turn::{Heard, Patience, TurnDetector, Why};
 
@@ -59,8 +59,8 @@ pub struct Frame<'a> {
     pub clean: &'a [f32; FRAME],
     /// What the loudspeaker was given.
     pub played: &'a [f32; FRAME],
-    /// By how much an echo leaves weaker than it comes, dB, once that is known.
-    pub erle: Option<f32>,
+    /// What is known of the echo.
+    pub echo: Echo,
 }
 
 struct Models {
@@ -211,7 +211,7 @@ impl Hearing {
                 Heard::Same | Heard::Paused | Heard::Resumed | Heard::Ended(_) => None,
             },
             Attention::Turn => self.follow_turn(chunk.speech, said),
-            Attention::Interruption => match self.barge_in.push(chunk, frame.erle) {
+            Attention::Interruption => match self.barge_in.push(chunk, frame.echo) {
                 barge_in::Verdict::Same => None,
                 barge_in::Verdict::Suspected => {
                     // "Stop", and only then the sentence: both are what the person said.

@@ -356,13 +356,13 @@ impl Live {
         let deaf = self.is_deaf();
         let Some(ear) = self.streams.ear_mut() else { return };
         let mut clean = [0.0; FRAME];
-        ear.set_near_end(matches!(self.state, State::Listening | State::Endpointing | State::Holding));
+        ear.set_near_end(self.state != State::Speaking);
         match ear.next(&mut clean, TICK, self.config.audio.device_timeout) {
             Heard::Frame => {}
             Heard::Nothing => return,
             Heard::Lost(trouble) => return self.streams.reopen_microphone(trouble),
         }
-        let (recorded, played, erle) = (*ear.recorded(), *ear.played(), ear.report().erle_db);
+        let (recorded, played, echo) = (*ear.recorded(), *ear.played(), ear.report().into());
         self.board.meter(&recorded);
         if deaf {
             return;
@@ -378,7 +378,7 @@ impl Live {
             exchange.push(&clean);
             said = exchange.said();
         }
-        let frame = Frame { recorded: &recorded, clean: &clean, played: &played, erle };
+        let frame = Frame { recorded: &recorded, clean: &clean, played: &played, echo };
         match self.hearing.push(frame, attention, said) {
             Ok(noticed) => self.notice(noticed),
             Err(error) => tracing::warn!(%error, "a piece of sound was not looked at"),

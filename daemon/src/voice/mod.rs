@@ -20,6 +20,7 @@ mod streams;
 mod turn;
 
 pub use crate::jobs::{Audience, RATE, Told, TurnEnd};
+pub use barge_in::Echo;
 pub(crate) use devices::loudspeaker;
 pub use handle::{Parts, Voice};
 pub use hearing::{Attention, Frame, Hearing, Noticed};

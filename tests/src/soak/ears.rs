@@ -21,6 +21,8 @@ pub struct Ears {
     canceller: EchoCanceller,
     hearing: Hearing,
     said: Vec<f32>,
+    /// Whether the reply is held.
+    holding: bool,
     /// The judge's answer, and in how many frames it is known.
     pending: Option<(f32, usize)>,
     /// How long the judge took, each time.
@@ -36,7 +38,15 @@ impl Default for Ears {
         let runtime = RuntimeOptions { cache: Some(runtime_folder()), threads: Some(1), ..RuntimeOptions::default() };
         hearing.load(&runtime).unwrap();
         let canceller = EchoCanceller::new(RATE, false);
-        Self { canceller, hearing, said: Vec::new(), pending: None, judging: Vec::new(), judgement: None }
+        Self {
+            canceller,
+            hearing,
+            said: Vec::new(),
+            holding: false,
+            pending: None,
+            judging: Vec::new(),
+            judgement: None,
+        }
     }
 }
 
@@ -51,6 +61,7 @@ impl Ears {
 
     /// Begins to listen for something else.
     pub fn turn_to(&mut self, attention: Attention) {
+        self.holding = false;
         match attention {
             // What has begun is a turn already.
             Attention::Turn => self.hearing.begin_turn(),
@@ -62,8 +73,8 @@ impl Ears {
 
     /// Hears a frame.
     pub fn hear(&mut self, played: &[f32], recorded: &[f32], attention: Attention) -> (Option<Noticed>, Report) {
-        let near = matches!(attention, Attention::Turn);
-        self.canceller.set_near_end(near);
+        let near = attention == Attention::Turn;
+        self.canceller.set_near_end(attention != Attention::Interruption || self.holding);
         let mut clean = [0.0; FRAME];
         self.canceller.process(played, recorded, &mut clean);
         if near {
@@ -75,10 +86,15 @@ impl Ears {
                 frames => self.pending = Some((ended, frames - 1)),
             }
         }
-        let erle = self.canceller.report().erle_db;
+        let echo = self.canceller.report().into();
         let (recorded, played) = (recorded.try_into().unwrap(), played.try_into().unwrap());
-        let frame = Frame { recorded, clean: &clean, played, erle };
+        let frame = Frame { recorded, clean: &clean, played, echo };
         let noticed = self.hearing.push(frame, attention, &self.said).unwrap();
+        match noticed {
+            Some(Noticed::Suspected) => self.holding = true,
+            Some(Noticed::Denied | Noticed::Confirmed) => self.holding = false,
+            _ => {}
+        }
         if noticed == Some(Noticed::Paused) {
             // The answer takes as long as it takes, also in this time.
             let begun = Instant::now();
