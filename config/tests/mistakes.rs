@@ -64,7 +64,7 @@ fn wrong_values_come_with_what_fits() {
         ("voice = 3", "eddy.toml:1:9: voice is 3: expected a table that begins with [voice]"),
         (
             "[access.rules.notes]\nspeak = \"allow\"",
-            "eddy.toml:1:15: access.rules.\"notes\" is \"notes\": expected an application in quotes: \"*\", the path of an executable, a unit (\"notes.service\") or a sandboxed application's identifier (\"org.example.Notes\")",
+            "eddy.toml:1:15: access.rules.\"notes\" is \"notes\": expected an application in quotes: \"*\", the path of an executable, a unit (\"notes.service\"), a sandboxed application's identifier (\"org.example.Notes\") or another user (\"user:alice\")",
         ),
         (
             "[access.rules.\"*\"]\nlissten = \"allow\"",

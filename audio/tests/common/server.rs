@@ -191,6 +191,16 @@ impl Server {
         Speaker::start("vmic_sink", samples)
     }
 
+    /// Lets somebody record a source and forget it at once: one that nobody uses takes two seconds to wake up.
+    pub fn keep_awake(&self, source: &str) -> Speaker {
+        let process = Command::new("parec")
+            .args(["--raw", "--latency-msec=20", &format!("--device={source}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Speaker(process.expect("parec runs: install pulseaudio-utils"))
+    }
+
     /// Records what comes out of a loudspeaker (`vspk.monitor`), from now on.
     pub fn listen(&self, source: &str) -> Listener {
         Listener::start(source)
@@ -203,7 +213,7 @@ impl Drop for Server {
     }
 }
 
-/// Someone who speaks until the samples end.
+/// Someone who speaks until the samples end, or who only listens.
 pub struct Speaker(Child);
 
 impl Speaker {

@@ -105,7 +105,7 @@ impl Rules {
     }
 }
 
-const APPLICATIONS: &str = "an application in quotes: \"*\", the path of an executable, a unit (\"notes.service\") \
+const APPLICATIONS: &str = "an application in quotes: \"*\", the path of an executable, a unit (\"notes.service\"), \
      a sandboxed application's identifier (\"org.example.Notes\") or another user (\"user:alice\")";
 
 impl Setting for Rules {

@@ -33,7 +33,8 @@ fn used() -> f64 {
 /// So many minutes of questions and answers.
 pub fn conversation(length: f64, server: &mut Server) -> Report {
     let mut report = Report::new("hour");
-    let _recorder = server.listen("vmic");
+    // Not a listener, whose recording would grow all the time.
+    let _recorder = server.keep_awake("vmic");
     let settings = ["voice.mode=\"open\"", "generation.greedy=true", "generation.max_items=60"].map(String::from);
     let living = Living::start("talkative", &settings);
     let (begun, mut turns, mut noted) = (Instant::now(), 0, Instant::now());
