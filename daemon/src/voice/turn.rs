@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_sure_judge_shortens_the_wait_and_a_doubtful_one_stretches_it() {
-        for (judged, chunks) in [(Some(0.9), 1), (Some(0.5), 1), (Some(0.25), 22), (Some(0.0), 44), (None, 44)] {
+        for (judged, chunks) in [(Some(0.9), 1), (Some(0.5), 1), (Some(0.25), 11), (Some(0.0), 44), (None, 44)] {
             let mut detector = detector();
             feed(&mut detector, 0.9, 10);
             assert_eq!(feed(&mut detector, 0.1, 6), [(6, Heard::Paused)]);
