@@ -82,11 +82,19 @@ fn amount(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     u64::try_from(total).ok()
 }
 
+impl std::str::FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        amount(text, &SIZES).map(Self).ok_or_else(Self::accepts)
+    }
+}
+
 impl Setting for Bytes {
     type Bound = Self;
     fn read(value: &Value) -> Result<Self, String> {
         match value {
-            Value::Text(text) => amount(text, &SIZES).map(Self).ok_or_else(Self::accepts),
+            Value::Text(text) => text.parse(),
             _ => Err(Self::accepts()),
         }
     }

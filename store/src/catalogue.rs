@@ -58,6 +58,16 @@ pub struct Variant {
     pub bytes: Option<u64>,
 }
 
+/// Shapes that random weights can be drawn in, for measuring a model that is not here.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shapes {
+    /// The name that `eddy bench --make` takes.
+    pub name: String,
+    /// In which precisions.
+    pub precisions: Vec<String>,
+}
+
 /// A model of the catalogue.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,6 +97,8 @@ pub struct Entry {
     pub purpose: String,
     /// What is known of its working here.
     pub status: Status,
+    /// The shapes that it can be measured in without its weights.
+    pub shapes: Option<Shapes>,
     /// By precision.
     #[serde(default)]
     pub precisions: BTreeMap<String, Variant>,

@@ -27,4 +27,5 @@ pub use lock::Lock;
 pub use manifest::{Manifest, Piece};
 pub use pull::{Asked, License, Progress, Pull, Pulled, Watcher};
 pub use queue::{Answer, Order, Queue, Report};
+pub use space::check as check_space;
 pub use store::{Damage, Model, Store};

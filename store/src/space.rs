@@ -8,6 +8,9 @@ use crate::error::{CHECK_FOLDER, Error, Result};
 const RESERVE: u64 = 64 << 20;
 
 /// Refuses when `needed` bytes and a reserve do not fit beside `folder`, which exists.
+///
+/// # Errors
+/// [`Error::NoSpace`], [`Error::Io`].
 pub fn check(folder: &Path, needed: u64) -> Result<()> {
     let room = rustix::fs::statvfs(folder).map_err(|error| Error::io(folder, CHECK_FOLDER)(error.into()))?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);

@@ -28,6 +28,7 @@ mod say;
 mod speaking;
 mod talk;
 mod transcribe;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -79,6 +80,8 @@ enum Verb {
     Config(config::Arguments),
     /// Look what this machine has for Eddy, and what it lacks.
     Doctor(doctor::Arguments),
+    /// Measure what this machine can do with models, and recommend one with its settings.
+    Tune(tune::Arguments),
     /// Print completions for a shell.
     Completions(pages::Completions),
     /// Write the manual pages into a folder.
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Verb::Access(arguments) => access::run(arguments, bus),
         Verb::Config(arguments) => config::run(arguments),
         Verb::Doctor(arguments) => doctor::run(arguments, bus),
+        Verb::Tune(arguments) => tune::run(&arguments),
         Verb::Completions(arguments) => pages::completions(&arguments),
         Verb::Man(arguments) => pages::man(&arguments),
         Verb::Probe(arguments) => probe::run(arguments),

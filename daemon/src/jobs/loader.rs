@@ -94,7 +94,9 @@ impl OnnxLoader {
         match folder.task {
             Some(Task::Speech) => {
                 let speech = Speech::load(&runtime, &folder.path, wanted, Parts::ALL, &stop)?;
-                let remarks = speech.identity().repairs.iter().cloned().chain(speech.lacking()).collect();
+                let identity = speech.identity();
+                let changed = identity.repairs.iter().chain(&identity.rounded).cloned();
+                let remarks = changed.chain(speech.lacking()).collect();
                 let model = Model::Speech(Box::new(SpeechModel { speech, kept: HashMap::new() }));
                 Ok(Loaded { model, brake: Arc::new(stop), remarks, guard })
             }

@@ -4,6 +4,8 @@ mod keep;
 mod preferred;
 mod pull;
 
+pub use preferred::edit_setting;
+
 use std::collections::HashMap;
 use std::time::Duration;
 

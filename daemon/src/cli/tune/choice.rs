@@ -1,0 +1,106 @@
+//! From measurements to a recommendation.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::machine::Setting;
+use super::size;
+use super::trial::{Measured, Task};
+
+/// What may be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Until a reply begins.
+    pub latency: Duration,
+    /// Bytes of memory.
+    pub memory: u64,
+}
+
+impl Budget {
+    fn admits(&self, one: &Measured) -> bool {
+        one.latency <= self.latency.as_secs_f64() && one.memory <= self.memory && one.keeps_up()
+    }
+}
+
+/// What is recommended for a task.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The model and how to run it.
+    pub best: Measured,
+    /// Whether it is within the budget.
+    pub within: bool,
+    /// The setting that it was run against by turns.
+    pub runner_up: Option<Setting>,
+    /// Seconds until a reply began, in pairs of the one that was faster at first and the other.
+    pub pairs: Vec<(f64, f64)>,
+}
+
+impl Choice {
+    /// For people.
+    #[must_use]
+    pub fn sentence(&self, budget: &Budget) -> String {
+        let Measured { subject, setting, latency, memory, .. } = &self.best;
+        let verdict = match self.within {
+            true => "recommended".to_owned(),
+            false => {
+                format!("nothing is within {:.1} s and {}; nearest", budget.latency.as_secs_f64(), size(budget.memory))
+            }
+        };
+        let get = match subject.is_installed() {
+            true => String::new(),
+            false => format!("; `eddy models pull {} --precision {}` fetches it", subject.name, subject.precision),
+        };
+        let (label, setting) = (subject.label(), setting.label());
+        format!("{} {verdict}: {label}, {setting}: {latency:.2} s, {}{get}", subject.task.key(), size(*memory))
+    }
+
+    /// For programs.
+    #[must_use]
+    pub fn json(&self, budget: &Budget) -> Value {
+        let Measured { subject, setting, .. } = &self.best;
+        json!({
+            "task": subject.task.key(), "model": subject.name, "precision": subject.precision,
+            "installed": subject.is_installed(), "within_budget": self.within,
+            "settings": { "runtime.threads": setting.threads, "CPUAffinity": setting.pinned },
+            "latency_s": self.best.latency, "memory_bytes": self.best.memory, "budget_s": budget.latency.as_secs_f64(),
+            "paired_with": self.runner_up.as_ref().map(Setting::label), "paired_latency_s": self.pairs,
+        })
+    }
+}
+
+/// The two settings at which replies began soonest.
+#[must_use]
+pub fn two_fastest(measured: &[Measured]) -> Vec<Setting> {
+    let mut sorted: Vec<&Measured> = measured.iter().collect();
+    sorted.sort_by(|one, other| one.latency.total_cmp(&other.latency));
+    sorted.into_iter().take(2).map(|one| one.setting.clone()).collect()
+}
+
+/// Marks what nothing else of its task is both faster and smaller than.
+pub fn mark_frontier(measured: &mut [Measured]) {
+    let all: Vec<(Task, f64, u64)> = measured.iter().map(|one| (one.subject.task, one.latency, one.memory)).collect();
+    for one in measured {
+        let beats = |(task, latency, memory): &(Task, f64, u64)| {
+            let better = *latency < one.latency || *memory < one.memory;
+            *task == one.subject.task && *latency <= one.latency && *memory <= one.memory && better
+        };
+        one.frontier = !all.iter().any(beats);
+    }
+}
+
+/// The largest model within the budget at its fastest setting; the fastest one where nothing is within it.
+#[must_use]
+pub fn choose(measured: &[&Measured], budget: &Budget) -> Option<Choice> {
+    let fastest = |one: &&&Measured, other: &&&Measured| one.latency.total_cmp(&other.latency);
+    let within: Vec<&&Measured> = measured.iter().filter(|one| budget.admits(one)).collect();
+    // Weights are what a model knows; of equal ones the faster setting.
+    let largest = within.iter().map(|one| one.subject.bytes.unwrap_or(one.memory)).max();
+    let best = match largest {
+        Some(bytes) => {
+            within.into_iter().filter(|one| one.subject.bytes.unwrap_or(one.memory) == bytes).min_by(fastest)?
+        }
+        None => measured.iter().min_by(fastest)?,
+    };
+    Some(Choice { best: (*best).clone(), within: largest.is_some(), runner_up: None, pairs: Vec::new() })
+}
