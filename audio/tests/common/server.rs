@@ -175,7 +175,8 @@ impl Server {
 
     /// Puts listeners back where they began: the server takes a new default for an order to move them there.
     pub fn reseat_listeners(&self) {
-        let list = self.control(&["list", "source-outputs"]);
+        // The server may have been killed.
+        let Some(list) = self.try_control(&["list", "source-outputs"]) else { return };
         for stream in list.split("Source Output #").skip(1) {
             let number = stream.lines().next().unwrap_or_default();
             let name = stream.lines().find_map(|line| line.trim().strip_prefix("media.name = \""));
