@@ -165,6 +165,7 @@ fn the_daemon_is_seen_and_managed() {
     desk.shown(&["unmute"]);
     assert_eq!(desk.json(&["status"])["muted"], false);
     desk.shown(&["interrupt"]);
+    assert!(desk.error(&["models", "load", "nope"]).contains("eddy models list"));
 
     desk.shown(&["access", "grant", "org.example.Notes", "converse"]);
     desk.shown(&["access", "revoke", "org.example.Notes", "listen"]);

@@ -157,6 +157,13 @@ impl Live {
                     }
                     self.streams.retry_now();
                     self.settle_streams();
+                    // It may have gone while nobody was allowed to look for it.
+                    if !muted
+                        && self.streams.ear().is_none()
+                        && let Err(reason) = self.streams.look()
+                    {
+                        self.dispatch(Event::CaptureLost, &reason);
+                    }
                     self.still_sounding();
                     self.publish();
                 }

@@ -127,6 +127,14 @@ impl Streams {
         std::mem::take(&mut self.news)
     }
 
+    /// Whether there is a microphone that could be opened.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn look(&mut self) -> Result<(), String> {
+        self.devices.microphone().map(drop).map_err(|error| error.to_string())
+    }
+
     /// The microphone no longer delivers: it is opened anew, and only if that fails it was lost.
     pub fn reopen_microphone(&mut self, trouble: Trouble) {
         if let Some(ear) = &self.ear {

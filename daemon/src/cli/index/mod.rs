@@ -46,6 +46,9 @@ enum Action {
         /// Machines of the cluster that keep each part.
         #[arg(long, value_name = "N", default_value_t = 1, requires = "server", value_parser = clap::value_parser!(u32).range(1..=16))]
         replicas: u32,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         load: LoadArguments,
     },
@@ -72,6 +75,9 @@ enum Action {
         /// Remove the index with everything in it.
         #[arg(long, conflicts_with = "documents")]
         all: bool,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
     },
     /// Find the passages that answer a query best.
     Search {
@@ -104,12 +110,12 @@ enum Action {
 /// One line about what went wrong.
 pub fn run(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcome> {
     match arguments.action {
-        Action::Create { name, model: Some(model), server: Some(url), shards, replicas, load } => {
-            create_on_server(&name, &model, &url, Cluster { shards, replicas }, &load, bus)
+        Action::Create { name, model: Some(model), server: Some(url), shards, replicas, json, load } => {
+            create_on_server(&name, &model, &url, Cluster { shards, replicas }, json, &load, bus)
         }
-        Action::Create { name, model, load, .. } => create(&name, model.as_deref(), &load, bus),
+        Action::Create { name, model, json, load, .. } => create(&name, model.as_deref(), json, &load, bus),
         Action::Add { name, paths, json, load } => add(&name, &paths, json, &load, bus),
-        Action::Remove { name, documents, all } => remove(&name, &documents, all),
+        Action::Remove { name, documents, all, json } => remove(&name, &documents, all, json),
         Action::Search { name, query, most, json, load } => search(&name, &query, usize::from(most), json, &load, bus),
         Action::List { name, json } => list(name.as_deref(), json),
     }
@@ -141,7 +147,13 @@ fn encoding(index: &dyn Index, load: &LoadArguments, bus: &BusArguments) -> anyh
     Ok(encoding)
 }
 
-fn create(name: &str, model: Option<&str>, load: &LoadArguments, bus: &BusArguments) -> anyhow::Result<Outcome> {
+fn create(
+    name: &str,
+    model: Option<&str>,
+    json: bool,
+    load: &LoadArguments,
+    bus: &BusArguments,
+) -> anyhow::Result<Outcome> {
     let folder = folder(name)?;
     match place(model, load)? {
         Place::Here(model) => {
@@ -156,8 +168,7 @@ fn create(name: &str, model: Option<&str>, load: &LoadArguments, bus: &BusArgume
                 .call(async |connection| RetrievalProxy::new(connection).await?.create_index(name, &options).await)?;
         }
     }
-    Output::new(false).line(&format!("made {}", folder.display()))?;
-    Ok(Outcome::Done)
+    made(name, &format!("made {}", folder.display()), json)
 }
 
 fn create_on_server(
@@ -165,6 +176,7 @@ fn create_on_server(
     model: &str,
     url: &str,
     cluster: Cluster,
+    json: bool,
     load: &LoadArguments,
     bus: &BusArguments,
 ) -> anyhow::Result<Outcome> {
@@ -179,7 +191,13 @@ fn create_on_server(
     let vectors = Encoding::open(Some(&model), load, bus)?.encode(&["a"], Side::Query)?;
     let width = vectors.first().map(Vectors::width).context("the model makes no vectors")?;
     QdrantIndex::create(&folder, url, name, width, &model, cluster)?;
-    Output::new(false).line(&format!("made {} on {url}", folder.display()))?;
+    made(name, &format!("made {} on {url}", folder.display()), json)
+}
+
+fn made(name: &str, line: &str, json: bool) -> anyhow::Result<Outcome> {
+    let mut output = Output::new(json);
+    output.line(line)?;
+    output.finish(Map::from_iter([("name".to_owned(), Value::from(name))]))?;
     Ok(Outcome::Done)
 }
 
@@ -205,18 +223,34 @@ fn add(name: &str, paths: &[PathBuf], json: bool, load: &LoadArguments, bus: &Bu
     Ok(if done.interrupted { Outcome::Interrupted } else { Outcome::Done })
 }
 
-fn remove(name: &str, documents: &[String], all: bool) -> anyhow::Result<Outcome> {
+fn remove(name: &str, documents: &[String], all: bool, json: bool) -> anyhow::Result<Outcome> {
+    let removed = take_out(name, documents, all)?;
+    let mut output = Output::new(json);
+    output.line(&match all {
+        true => format!("removed {name}"),
+        false => format!("{removed} passages removed"),
+    })?;
+    output.finish(Map::from_iter([("name".into(), name.into()), ("passages".into(), removed.into())]))?;
+    Ok(Outcome::Done)
+}
+
+/// The number of passages that were taken out; everything counts as its passages.
+fn take_out(name: &str, documents: &[String], all: bool) -> anyhow::Result<usize> {
     let folder = folder(name)?;
     if all && QdrantIndex::is_in(&folder) {
-        QdrantIndex::open(&folder)?.destroy(&folder)?;
-        return Ok(Outcome::Done);
+        let index = QdrantIndex::open(&folder)?;
+        let count = index.count()?;
+        index.destroy(&folder)?;
+        return Ok(count);
     }
     let mut index = open(&folder, Access::Write)?;
     if all {
+        let count = index.count()?;
         drop(index);
         std::fs::remove_dir_all(&folder).with_context(|| format!("{}: cannot be removed", folder.display()))?;
-        return Ok(Outcome::Done);
+        return Ok(count);
     }
+    let mut removed = 0;
     for document in documents {
         let mut passages = index.passages_of(document)?;
         if passages.is_empty() {
@@ -226,9 +260,9 @@ fn remove(name: &str, documents: &[String], all: bool) -> anyhow::Result<Outcome
             passages = index.passages_of(&whole.to_string_lossy())?;
         }
         anyhow::ensure!(!passages.is_empty(), "{document}: not in the index; `eddy index list {name}` shows what is");
-        index.remove(&passages.iter().map(|passage| passage.id.as_str()).collect::<Vec<_>>())?;
+        removed += index.remove(&passages.iter().map(|passage| passage.id.as_str()).collect::<Vec<_>>())?;
     }
-    Ok(Outcome::Done)
+    Ok(removed)
 }
 
 fn search(

@@ -66,15 +66,19 @@ enum Action {
     /// Have a model serve its task, in the user's configuration.
     Use(preferred::Arguments),
     /// Bring a model into memory, and wait until it is there.
-    Load {
-        /// Its name.
-        name: String,
-    },
+    Load(Named),
     /// Take a model out of memory.
-    Unload {
-        /// Its name.
-        name: String,
-    },
+    Unload(Named),
+}
+
+/// A model, by its name.
+#[derive(Debug, clap::Args)]
+struct Named {
+    /// Its name.
+    name: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 /// One model folder, as the daemon shows it.
@@ -105,11 +109,8 @@ pub fn run(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcome> 
         Action::Prune => keep::prune(),
         Action::Rollback { name } => keep::rollback(&name, bus),
         Action::Use(arguments) => preferred::run(&arguments, bus),
-        Action::Load { name } => load(&Daemon::connect(bus)?, &name),
-        Action::Unload { name } => {
-            Daemon::connect(bus)?.call(async |connection| model(connection, &name).await?.unload().await)?;
-            Ok(Outcome::Done)
-        }
+        Action::Load(named) => load(&Daemon::connect(bus)?, &named),
+        Action::Unload(named) => unload(&Daemon::connect(bus)?, &named),
     }
 }
 
@@ -315,14 +316,34 @@ async fn model<'a>(connection: &zbus::Connection, name: &str) -> eddy_ipc::Resul
     Ok(ModelProxy::builder(connection).path(path).build().await?)
 }
 
-fn load(daemon: &Daemon, name: &str) -> anyhow::Result<Outcome> {
-    let begun = std::time::Instant::now();
+fn known(daemon: &Daemon, name: &str) -> anyhow::Result<()> {
+    let known = listed(daemon)?.iter().any(|model| model.name == name);
+    anyhow::ensure!(known, "{name}: the daemon has no such model; `eddy models list` shows those that it has");
+    Ok(())
+}
+
+fn tell(Named { name, json }: &Named, state: ModelState) -> anyhow::Result<Outcome> {
+    let mut output = Output::new(*json);
+    output.line(&format!("{name}: {}", state.as_str()))?;
+    output.finish(Map::from_iter([("name".into(), name.as_str().into()), ("state".into(), state.as_str().into())]))?;
+    Ok(Outcome::Done)
+}
+
+fn unload(daemon: &Daemon, named: &Named) -> anyhow::Result<Outcome> {
+    known(daemon, &named.name)?;
+    daemon.call(async |connection| model(connection, &named.name).await?.unload().await)?;
+    tell(named, ModelState::Unloaded)
+}
+
+fn load(daemon: &Daemon, named: &Named) -> anyhow::Result<Outcome> {
+    let (name, begun) = (named.name.as_str(), std::time::Instant::now());
+    known(daemon, name)?;
     daemon.call(async |connection| model(connection, name).await?.load(&eddy_ipc::Options::default()).await)?;
     loop {
         let model = listed(daemon)?.into_iter().find(|model| model.name == name);
         let model = model.with_context(|| format!("{name}: the folder has gone"))?;
         match ModelState::from_word(&model.state) {
-            Some(ModelState::Loaded) => return Ok(Outcome::Done),
+            Some(ModelState::Loaded) => return tell(named, ModelState::Loaded),
             Some(ModelState::Failed) => anyhow::bail!("{name}: {}", model.reason),
             Some(ModelState::Loading | ModelState::Unloaded) | None => {}
         }
