@@ -87,8 +87,20 @@ fn a_turn_ends_when_the_one_who_asked_for_it_cancels_or_leaves() {
         // While the answer sounds.
         let turn = Listening::to(&client, "answered").await;
         assistant.listen(&named("answered")).await.unwrap();
-        let _person = server.speak(spoken("What is the tallest mountain in the world?"));
-        within(Duration::from_secs(10), "it answers", async || is("speaking").await).await;
+        // The server wakes a microphone that was closed a moment ago for up to two seconds; who is not heard says it again.
+        let mut tries = 0;
+        loop {
+            let _person = server.speak(spoken("What is the tallest mountain in the world?"));
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(7) && !is("speaking").await {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            tries += 1;
+            if is("speaking").await {
+                break;
+            }
+            assert!(tries < 3, "it answers: {}", daemon.log());
+        }
         turn.cancel().await;
         let heard = turn.end().await;
         assert_eq!(
