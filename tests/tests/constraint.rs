@@ -128,6 +128,10 @@ fn what_cannot_be_followed_is_refused() {
         json!([{ "name": "f", "parameters": { "properties": { "a b": { "type": "string" } } } }]),
         json!([{ "name": "f", "parameters": { "properties": { "a": { "type": "date" } } } }]),
         json!([{ "name": "f", "parameters": { "properties": { "a": { "enum": [[1]] } } } }]),
+        json!([{ "name": "f", "parameters": { "properties": { "a": { "type": "string", "maxLength": 3 } } } }]),
+        json!([{ "name": "f", "parameters": { "properties": { "a": { "$ref": "#/$defs/a" } } } }]),
+        json!([{ "name": "f", "parameters": { "properties": { "a": { "type": "integer", "minimum": 1 } } } }]),
+        json!([{ "name": "f", "parameters": { "properties": { "a": { "type": "number", "maximum": 1 } } } }]),
     ] {
         assert!(constrainer.calls(&tools).is_err(), "{tools}");
     }
@@ -135,4 +139,24 @@ fn what_cannot_be_followed_is_refused() {
     let mut constraint = constrainer.json(&json!({ "type": "boolean" })).unwrap();
     assert!(!constraint.allows(5000));
     assert!(constraint.take(model.tokenizer().encode("x").unwrap()[0]).is_err());
+}
+
+#[test]
+fn bounds_constants_and_alternatives_are_kept_to() {
+    let mut model = model();
+    let constrainer = constrainer(&mut model);
+    for (schema, fitting, wrong) in [
+        (json!({ "type": "integer", "minimum": 1, "maximum": 12 }), "12", "13"),
+        (json!({ "const": "on" }), "\"on\"", "\"off\""),
+        (json!({ "anyOf": [{ "type": "boolean" }, { "type": "null" }] }), "None", "1"),
+        (json!({ "type": ["boolean", "integer"] }), "7", "\"7\""),
+    ] {
+        let tools = json!([{ "name": "f", "parameters": { "properties": { "a": schema }, "required": ["a"] } }]);
+        for (value, fits) in [(fitting, true), (wrong, false)] {
+            let mut constraint = constrainer.calls(&tools).unwrap();
+            let call = format!("<|tool_call_start|>[f(a={value})]<|tool_call_end|>");
+            let taken = model.tokenizer().encode(&call).unwrap().into_iter().all(|id| constraint.take(id).is_ok());
+            assert_eq!(taken, fits, "{schema}: {value}");
+        }
+    }
 }

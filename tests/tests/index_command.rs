@@ -45,6 +45,25 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
+fn what_is_gone_is_forgotten_and_pipes_are_passed_over() {
+    let home = Home(tempfile::tempdir().unwrap());
+    home.write("one.md", "The kettle stands in the kitchen.\n");
+    home.write("two.md", "The tide turns at noon.\n");
+    let made = std::process::Command::new("mkfifo").arg(home.notes().join("pipe.md")).status().unwrap();
+    assert!(made.success());
+    let model = fixture("colbert-causal");
+    assert!(home.run(&["create", "notes", "--model", text(&model)]).status.success());
+    let added = home.run(&["add", "notes", text(&home.notes()), "--json"]);
+    assert!(String::from_utf8_lossy(&added.stderr).contains("pipe.md: passed over: not a file"), "{added:?}");
+    let report: Value = serde_json::from_slice(&added.stdout).unwrap();
+    assert_eq!((&report["added"], &report["documents"]), (&2.into(), &2.into()), "{report}");
+    std::fs::remove_file(home.notes().join("two.md")).unwrap();
+    let again = home.json(&["add", "notes", text(&home.notes()), "--json"]);
+    assert_eq!((&again["removed"], &again["kept"]), (&1.into(), &1.into()), "{again}");
+    assert_eq!(home.json(&["list", "notes", "--json"]).as_object().unwrap().len(), 1);
+}
+
+#[test]
 fn notes_are_added_found_changed_and_removed() {
     let home = Home(tempfile::tempdir().unwrap());
     let kettle = "The kettle stands in the kitchen, beside the window.";

@@ -162,6 +162,29 @@ struct Grammar {
     has_string: bool,
 }
 
+/// Keywords of a schema that are followed, and those that ask for nothing.
+const FOLLOWED: [&str; 17] = [
+    "type",
+    "enum",
+    "const",
+    "anyOf",
+    "oneOf",
+    "minimum",
+    "maximum",
+    "items",
+    "properties",
+    "required",
+    "additionalProperties",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "$schema",
+];
+/// The largest range of integers that is spelt out.
+const MOST_CHOICES: i64 = 1000;
+
 impl Grammar {
     /// Adds the rules of one tool and returns the name of the first.
     fn tool(&mut self, number: usize, name: &str, parameters: &Value) -> Result<String, String> {
@@ -202,13 +225,52 @@ impl Grammar {
         if depth > 8 {
             return Err("arguments are nested too deeply".into());
         }
+        // What is not followed is refused: a call that breaks its schema must not look like one that was held to it.
+        if let Some(keyword) = schema
+            .as_object()
+            .into_iter()
+            .flat_map(|schema| schema.keys())
+            .find(|key| !FOLLOWED.contains(&key.as_str()))
+        {
+            return Err(format!("the schema's keyword {keyword:?} cannot be followed; leave it out"));
+        }
         if let Some(choices) = schema["enum"].as_array() {
             let choices: Vec<String> = choices.iter().map(literal).collect::<Result<_, _>>()?;
             return self.named(&choices.join(" | "));
         }
+        if let Some(constant) = schema.get("const") {
+            return self.named(&literal(constant)?);
+        }
+        if let Some(any) = schema["anyOf"].as_array().or(schema["oneOf"].as_array()) {
+            let any: Vec<String> = any.iter().map(|one| self.value(one, depth + 1)).collect::<Result<_, _>>()?;
+            return self.named(&any.join(" | "));
+        }
+        if let Some(types) = schema["type"].as_array() {
+            let of_type = |kind: &Value| {
+                let mut schema = schema.clone();
+                schema["type"] = kind.clone();
+                schema
+            };
+            let any: Vec<String> =
+                types.iter().map(|kind| self.value(&of_type(kind), depth + 1)).collect::<Result<_, _>>()?;
+            return self.named(&any.join(" | "));
+        }
         match schema["type"].as_str() {
             Some("string") => Ok("string".into()),
+            Some("integer") if schema.get("minimum").is_some() || schema.get("maximum").is_some() => {
+                let (Some(least), Some(most)) = (schema["minimum"].as_i64(), schema["maximum"].as_i64()) else {
+                    return Err("an integer has both a minimum and a maximum, or neither".into());
+                };
+                if most < least || most.saturating_sub(least) > MOST_CHOICES {
+                    return Err(format!("integers from {least} to {most} are too many to choose from, or none"));
+                }
+                let choices: Vec<String> = (least..=most).map(|number| quoted(&number.to_string())).collect();
+                self.named(&choices.join(" | "))
+            }
             Some("integer") => Ok("integer".into()),
+            Some("number") if schema.get("minimum").is_some() || schema.get("maximum").is_some() => {
+                Err("bounds of numbers that are no integers cannot be followed; leave them out".into())
+            }
             Some("number") => Ok("number".into()),
             Some("boolean") => Ok("boolean".into()),
             Some("null") => Ok("none".into()),

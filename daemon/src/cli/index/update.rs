@@ -76,7 +76,24 @@ impl Update<'_> {
             done.documents += 1;
         }
         end_progress();
+        if !done.interrupted {
+            self.forget_gone(paths, &mut done)?;
+        }
         Ok(done)
+    }
+
+    /// Takes out what came from files below `paths` that are there no more.
+    fn forget_gone(&mut self, paths: &[PathBuf], done: &mut Done) -> anyhow::Result<()> {
+        let roots: Vec<PathBuf> = paths.iter().filter_map(|path| path.canonicalize().ok()).collect();
+        for (document, _) in self.index.documents()? {
+            let file = Path::new(&document);
+            if roots.iter().any(|root| file.starts_with(root)) && !file.exists() {
+                let passages = self.index.passages_of(&document)?;
+                let ids: Vec<&str> = passages.iter().map(|passage| passage.id.as_str()).collect();
+                done.removed += self.index.remove(&ids)?;
+            }
+        }
+        Ok(())
     }
 
     fn document(&mut self, file: &Path, text: &str, done: &mut Done) -> anyhow::Result<()> {
@@ -166,7 +183,12 @@ fn collect(path: &Path, depth: usize, named: bool, files: &mut Vec<PathBuf>, don
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    // A pipe would be waited for, and a device has no end.
+    if !about.is_file() {
+        return Err("not a file".into());
+    }
+    let size = about.len();
     if size > MOST_BYTES {
         return Err(format!("{} MiB are more than the limit of {} MiB", size >> 20, MOST_BYTES >> 20));
     }
