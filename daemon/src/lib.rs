@@ -8,6 +8,7 @@ mod fetching;
 pub mod indexes;
 mod jobs;
 mod logs;
+mod memory;
 mod metrics;
 mod remote;
 pub mod service;

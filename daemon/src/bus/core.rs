@@ -19,6 +19,7 @@ use crate::access::Access;
 use crate::engine::{Choice, Engine, EngineOptions, Job, Task};
 use crate::indexes::Shelf;
 use crate::jobs::{Model, Pipe};
+use crate::memory;
 use crate::metrics::{Metrics, Prefixes};
 use crate::voice::Voice;
 
@@ -46,11 +47,7 @@ pub fn engine_options(config: &Config, budget: Option<u64>) -> EngineOptions {
 /// Half of the machine's memory; two gigabytes where that cannot be known.
 #[must_use]
 pub fn half_of_memory() -> u64 {
-    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    total.map_or(2 << 30, |kib| kib * 1024 / 2)
+    memory::total().map_or(2 << 30, |bytes| bytes / 2)
 }
 
 /// Numbers since the start, and of this moment.
@@ -71,20 +68,12 @@ pub struct Numbers {
     pub objects: u64,
     /// Weights in memory.
     pub loaded_bytes: u64,
-    /// Memory of the process.
+    /// Memory of the process; 0 where that cannot be known.
     pub resident_bytes: u64,
     /// Steps by [`STEP_BUCKETS`](crate::engine::STEP_BUCKETS), and the seconds of all.
     pub steps: Vec<u64>,
     pub step_seconds: f64,
     pub prefixes: Prefixes,
-}
-
-/// Bytes of this process that are resident; 0 where that cannot be known.
-fn resident_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
-    pages.unwrap_or_default() * rustix::param::page_size() as u64
 }
 
 /// The daemon as its interfaces see it.
@@ -206,7 +195,7 @@ impl Core {
             callers: self.peers.count() as u64,
             objects: self.objects.count() as u64,
             loaded_bytes,
-            resident_bytes: resident_bytes(),
+            resident_bytes: memory::resident().unwrap_or_default(),
             steps: counters.steps.iter().map(read).collect(),
             step_seconds: read(&counters.step_time) as f64 / 1e6,
             prefixes: self.metrics.prefixes(),

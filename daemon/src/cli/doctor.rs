@@ -199,12 +199,7 @@ fn models(config: &Config, paths: &Paths) -> Vec<Finding> {
 }
 
 fn memory(config: &Config) -> Finding {
-    let read = |name: &str| {
-        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
-    };
-    let (Some(total), Some(free)) = (read("MemTotal"), read("MemAvailable")) else {
+    let (Some(total), Some(free)) = (crate::memory::total(), crate::memory::available()) else {
         return Finding::fair("memory", "unknown: /proc/meminfo cannot be read", "");
     };
     let budget = match config.models.memory_budget {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::memory;
+
 /// Where a verb's results go.
 #[derive(Debug)]
 pub struct Output {
@@ -69,8 +71,10 @@ pub fn seconds(duration: Duration) -> Value {
 
 /// The largest resident size that the process has had, in MiB.
 pub fn peak_rss_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
-    Some((kib / 102.4).round() / 10.0)
+    memory::peak().map(in_mib)
+}
+
+/// Bytes as MiB for reports, to a tenth.
+pub fn in_mib(bytes: u64) -> f64 {
+    (bytes as f64 / f64::from(1 << 20) * 10.0).round() / 10.0
 }

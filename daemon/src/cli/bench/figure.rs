@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::output::peak_rss_mib;
+use crate::cli::output::{in_mib, peak_rss_mib};
+use crate::memory;
 
 /// Wall and processor time from a moment on.
 #[derive(Debug, Clone, Copy)]
@@ -168,7 +169,7 @@ impl Figures {
     /// # Errors
     /// When standard output is closed.
     pub fn loaded(&mut self, seconds: f64) -> std::io::Result<()> {
-        self.loaded_mib = resident_mib("RssAnon:");
+        self.loaded_mib = memory::anonymous().map(in_mib);
         self.load_peak_mib = peak_rss_mib();
         self.heading(&format!("  {:<14} {seconds:.2} s", "load"))?;
         self.set("load_s", ((seconds * 1e3).round() / 1e3).into());
@@ -195,8 +196,8 @@ impl Figures {
                 "peak_of_load_mib": self.load_peak_mib,
                 "peak_over_files": (peak / files * 1e3).round() / 1e3,
                 "anonymous_after_load_mib": self.loaded_mib,
-                "anonymous_mib": resident_mib("RssAnon:"),
-                "resident_mib": resident_mib("VmRSS:"),
+                "anonymous_mib": memory::anonymous().map(in_mib),
+                "resident_mib": memory::resident().map(in_mib),
             }),
         );
         Ok(())
@@ -207,11 +208,4 @@ impl Figures {
     pub fn into_json(self) -> Map<String, Value> {
         self.fields
     }
-}
-
-/// A line of `/proc/self/status`, in MiB.
-fn resident_mib(name: &str) -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let kib: f64 = status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()?;
-    Some((kib / 102.4).round() / 10.0)
 }

@@ -23,11 +23,7 @@ pub fn processor() -> String {
 
 /// What the report says of the machine; nothing that names it.
 pub fn describe(threads: usize) -> Value {
-    let memory = read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let kib: f64 =
-            text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.split_whitespace().next()?.parse().ok()?;
-        Some((kib / f64::from(1 << 20)).round())
-    });
+    let memory = crate::memory::total().map(|bytes| (bytes as f64 / f64::from(1 << 30)).round());
     let load = read_to_string("/proc/loadavg").ok().and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
     json!({
         "processor": processor(), "cores": cores(), "threads": threads, "memory_gib": memory, "load_at_start": load,

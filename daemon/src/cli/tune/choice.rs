@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::machine::Setting;
-use super::size;
 use super::trial::{Measured, Task};
+use crate::cli::models::mib;
 
 /// What may be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Choice {
         let verdict = match self.within {
             true => "recommended".to_owned(),
             false => {
-                format!("nothing is within {:.1} s and {}; nearest", budget.latency.as_secs_f64(), size(budget.memory))
+                format!("nothing is within {:.1} s and {}; nearest", budget.latency.as_secs_f64(), mib(budget.memory))
             }
         };
         let get = match subject.is_installed() {
@@ -52,7 +52,7 @@ impl Choice {
             false => format!("; `eddy models pull {} --precision {}` fetches it", subject.name, subject.precision),
         };
         let (label, setting) = (subject.label(), setting.label());
-        format!("{} {verdict}: {label}, {setting}: {latency:.2} s, {}{get}", subject.task.key(), size(*memory))
+        format!("{} {verdict}: {label}, {setting}: {latency:.2} s, {}{get}", subject.task.key(), mib(*memory))
     }
 
     /// For programs.

@@ -84,10 +84,8 @@ fn cores() -> Vec<Vec<usize>> {
     if cores.is_empty() { vec![vec![0]] } else { cores }
 }
 
-/// Bytes that are free or can be made so.
+/// Bytes that are free or can be made so; two gigabytes where that cannot be known.
 #[must_use]
 pub fn available_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(2 << 30, |kib| kib * 1024)
+    crate::memory::available().unwrap_or(2 << 30)
 }

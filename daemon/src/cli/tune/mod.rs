@@ -17,7 +17,7 @@ use eddy_config::{Bytes, Paths, Sources};
 use serde_json::{Map, Value, json};
 
 use super::Outcome;
-use super::models::{edit_setting, mib};
+use super::models::edit_setting;
 use super::output::Output;
 use choice::{Budget, Choice};
 use machine::Setting;
@@ -163,9 +163,4 @@ fn write_config(paths: &Paths, choices: &[Choice], output: &mut Output) -> anyho
         output.line(&format!("models.{key} = \"{name}\" in {}", paths.user_file().display()))?;
     }
     Ok(())
-}
-
-/// Memory for people.
-fn size(bytes: u64) -> String {
-    mib(bytes)
 }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::choice::{Budget, Choice};
-use super::size;
 use super::trial::{Measured, Task};
+use crate::cli::models::mib;
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 520.0;
@@ -55,7 +55,7 @@ pub fn draw(measured: &[Measured], budget: &Budget, choices: &[Choice]) -> Strin
     put(format!("<text x=\"{LEFT}\" y=\"24\" font-size=\"15\">Time until a reply begins, against memory</text>"));
     let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
     for tick in x.ticks() {
-        let (at, label) = (x.place(tick), size(tick as u64));
+        let (at, label) = (x.place(tick), mib(tick as u64));
         put(format!("<line x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{bottom}\" stroke=\"#ddd\"/>"));
         put(format!("<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>", bottom + 16.0));
     }
@@ -89,7 +89,7 @@ pub fn draw(measured: &[Measured], budget: &Budget, choices: &[Choice]) -> Strin
                 "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"{radius}\" fill=\"{fill}\" stroke=\"{colour}\"><title>{label}: \
                  {:.2} s, {}</title></circle>",
                 one.latency,
-                size(one.memory)
+                mib(one.memory)
             ));
             if one.frontier || chosen {
                 let (anchor, at) = if cx > WIDTH / 2.0 { ("end", cx - 10.0) } else { ("start", cx + 10.0) };

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::choice::Choice;
 use super::machine::{Setting, available_memory};
-use super::size;
+use crate::cli::models::mib;
 use crate::engine::{self, catalog};
 
 /// Positions of the prompt whose reply is waited for, and of the context that tokens are made behind.
@@ -113,7 +113,7 @@ impl Measured {
             self.setting.label(),
             self.latency,
             1.0 / self.token,
-            size(self.memory),
+            mib(self.memory),
         )
     }
 
@@ -208,8 +208,8 @@ impl Bench {
     pub fn measure(&self, subject: &Subject, settings: &[Setting], budget: u64) -> anyhow::Result<Vec<Measured>> {
         if let Some(bytes) = subject.bytes {
             let (needed, free) = ((bytes as f64 * ROOM) as u64, available_memory());
-            anyhow::ensure!(needed <= free, "it needs about {} of memory and {} are free", size(needed), size(free));
-            anyhow::ensure!(bytes <= budget, "its weights alone are {}, more than --memory allows", size(bytes));
+            anyhow::ensure!(needed <= free, "it needs about {} of memory and {} are free", mib(needed), mib(free));
+            anyhow::ensure!(bytes <= budget, "its weights alone are {}, more than --memory allows", mib(bytes));
         }
         let folder = self.weights_of(subject)?;
         settings.iter().map(|setting| self.at(subject, setting, &folder)).collect()
