@@ -14,10 +14,10 @@ use eddy_store::{
     Watcher,
 };
 use serde_json::{Map, json};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::super::Outcome;
 use super::super::daemon::{BusArguments, Daemon};
+use super::super::interrupt::noted;
 use super::super::output::Output;
 use super::{mib, store, tell_daemon};
 use crate::fetching::{is_metered, refusal};
@@ -160,7 +160,7 @@ struct Person<'a> {
 
 impl<'a> Person<'a> {
     fn new(arguments: &'a Arguments, catalogue: &'a Catalogue) -> anyhow::Result<Self> {
-        Ok(Self { arguments, catalogue, bar: Bar::new(arguments.json), ended: until_signal()? })
+        Ok(Self { arguments, catalogue, bar: Bar::new(arguments.json), ended: noted()? })
     }
 
     /// Asks, if there is somebody to ask; no otherwise.
@@ -175,16 +175,6 @@ impl<'a> Person<'a> {
         let read = std::io::stdin().lock().read_line(&mut answer);
         read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str())
     }
-}
-
-/// The first signal is noted, the second ends the process.
-fn until_signal() -> anyhow::Result<Arc<AtomicBool>> {
-    let ended = Arc::<AtomicBool>::default();
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&ended))?;
-        signal_hook::flag::register(signal, Arc::clone(&ended))?;
-    }
-    Ok(ended)
 }
 
 impl Watcher for Person<'_> {
@@ -258,7 +248,7 @@ fn through_daemon(model: &str, arguments: &Arguments, bus: &BusArguments) -> any
 /// Works off what the daemon has ordered.
 fn work_off(paths: &Paths) -> anyhow::Result<Outcome> {
     let queue = Queue::new(&paths.state);
-    let ended = until_signal()?;
+    let ended = noted()?;
     // Another process that works off the same queue leaves nothing to do.
     let _serving = queue.serve(|| match ended.load(Ordering::Relaxed) {
         true => Err(Error::Cancelled),
