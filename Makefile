@@ -69,7 +69,7 @@ scenarios: test-packages rust runtime judge ## Play every scenario of the live v
 .PHONY: soak
 soak: test-packages rust runtime ## One long proof of the live voice: PART=echo|turns|barge-in|false-alarms|devices|hour|idle [LENGTH=N].
 	@cargo build --locked --workspace
-	ORT_DISABLE_TELEMETRY=1 target/debug/soak $(PART) $(LENGTH)
+	target/debug/soak $(PART) $(LENGTH)
 
 .PHONY: soak-bus
 soak-bus: test-packages rust runtime ## Eight callers at once for ten minutes (SECONDS_LONG of them).

@@ -20,6 +20,8 @@ const USAGE: &str = "usage: soak PART [LENGTH]
   idle [MINUTES]         what an open microphone costs, in real time (5)";
 
 fn main() -> ExitCode {
+    // SAFETY: the first thing that the process does, before there is any other thread.
+    unsafe { eddy_models::forbid_telemetry() };
     let mut arguments = std::env::args().skip(1);
     let part = arguments.next().unwrap_or_default();
     let length = arguments.next().and_then(|length| length.parse::<f64>().ok());
