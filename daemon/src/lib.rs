@@ -10,6 +10,7 @@ mod jobs;
 mod logs;
 mod memory;
 mod metrics;
+pub mod qdrant;
 mod remote;
 pub mod service;
 pub mod speech;

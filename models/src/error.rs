@@ -160,7 +160,7 @@ pub enum Error {
 
 impl Error {
     /// Wraps an input-output error with the path and the remedy.
-    pub(crate) fn io(path: impl Into<PathBuf>, remedy: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn io(path: impl Into<PathBuf>, remedy: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source, remedy }
     }

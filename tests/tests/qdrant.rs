@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 
 use eddy_models::Error;
 use eddy_models::retrieval::Vectors;
-use eddy_models::retrieval::index::{Access, Cluster, Index, LocalIndex, Passage, Place, QdrantIndex, open};
+use eddy_models::retrieval::index::{Access, Index, LocalIndex, Passage, Place};
 use eddy_tests::eddy::command;
 use eddy_tests::fixtures::fixture;
+use eddyd::qdrant::{Cluster, QdrantIndex, open};
 use serde_json::Value;
 
 const WIDTH: usize = 16;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use eddy_config::Paths;
 use eddy_ipc::client::RetrievalProxy;
-use eddy_models::retrieval::index::{Access, Cluster, Index, LocalIndex, QdrantIndex, open};
+use eddy_models::retrieval::index::{Access, Index, LocalIndex};
 use eddy_models::retrieval::{Encoder, Side, Vectors};
 use serde_json::{Map, Value, json};
 
@@ -18,6 +18,7 @@ use super::encoding::Encoding;
 use super::model::{LoadArguments, Place, place};
 use super::output::Output;
 use crate::indexes::is_name;
+use crate::qdrant::{Cluster, QdrantIndex, open};
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]

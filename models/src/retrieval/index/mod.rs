@@ -1,21 +1,16 @@
 //! Documents' vectors, kept and searched.
 //!
-//! [`Index`] is what a place that keeps them can do; [`LocalIndex`] keeps them in a folder on this machine, and
-//! [`QdrantIndex`] on a server for those who outgrow it. Every search is exact MaxSim over all passages: at the sizes that
-//! one person's notes have, a scan is as fast as anything cleverer, finds what there is to find, and has nothing to rebuild
-//! when a passage comes or goes.
+//! [`Index`] is what a place that keeps them can do, and [`LocalIndex`] keeps them in a folder on this machine. Every search
+//! is exact MaxSim over all passages: at the sizes that one person's notes have, a scan is as fast as anything cleverer,
+//! finds what there is to find, and has nothing to rebuild when a passage comes or goes.
 
 mod local;
-mod qdrant;
 mod scan;
 mod table;
 mod vector_file;
 
 pub use local::{Access, LocalIndex};
-pub use qdrant::{Cluster, QdrantIndex};
 pub use table::Place;
-
-use std::path::Path;
 
 use super::vectors::Vectors;
 use crate::error::{Error, Result};
@@ -95,29 +90,25 @@ pub trait Index {
     fn search(&self, query: &Vectors, most: usize) -> Result<Vec<Hit>>;
 }
 
-/// The index in `folder`, or the one on a server that `folder` remembers.
-///
-/// # Errors
-/// Those of [`LocalIndex::open`] and [`QdrantIndex::open`].
-pub fn open(folder: &Path, access: Access) -> Result<Box<dyn Index>> {
-    Ok(match QdrantIndex::is_in(folder) {
-        true => Box::new(QdrantIndex::open(folder)?),
-        false => Box::new(LocalIndex::open(folder, access)?),
-    })
-}
-
 /// How much longer than one a vector may be.
 const SLACK: f32 = 1e-3;
 
 /// Whether `passages` with `vectors` can be added to an index of `width` floats that `model` has made.
-fn check(passages: &[Passage], vectors: &[Vectors], width: usize, model: &str) -> Result<()> {
+///
+/// # Errors
+/// [`Error::BadRequest`] for numbers that differ, and those of [`check_width`].
+pub fn check(passages: &[Passage], vectors: &[Vectors], width: usize, model: &str) -> Result<()> {
     if passages.len() != vectors.len() {
         return Err(Error::BadRequest(format!("{} passages with {} vectors", passages.len(), vectors.len())));
     }
     vectors.iter().try_for_each(|vectors| check_width(vectors, width, model))
 }
 
-fn check_width(vectors: &Vectors, width: usize, model: &str) -> Result<()> {
+/// Whether `vectors` are such as an index of `width` floats holds, all of length one at most.
+///
+/// # Errors
+/// [`Error::BadRequest`].
+pub fn check_width(vectors: &Vectors, width: usize, model: &str) -> Result<()> {
     if vectors.width() != width {
         return Err(Error::BadRequest(format!(
             "vectors of {} floats do not fit an index of {width}; it was made by {model}",

@@ -1,15 +1,13 @@
 //! One collection of a Qdrant server over its REST interface: JSON there, JSON back, and one sentence for whatever fails.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use eddy_models::{Error, Result};
+use eddy_store::http_agent;
 use serde_json::Value;
 use ureq::http::{Method, Request};
-use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
-use crate::error::{Error, Result};
-
-/// How long the server may take for a name, a connection, or an answer.
+/// How long the server may take for a name, a connection, an answer's beginning, or its next bytes.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest answer that is read: a page of passages is far smaller.
 const MOST_BYTES: u64 = 64 << 20;
@@ -36,21 +34,7 @@ impl Client {
         if collection.is_empty() || collection.len() > 64 || !collection.chars().all(fits) {
             return Err(Error::BadRequest(format!("{collection:?} cannot name a collection")));
         }
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .root_certs(RootCerts::PlatformVerifier)
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
-        let agent = ureq::Agent::config_builder()
-            .tls_config(tls)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_resolve(Some(PATIENCE))
-            .timeout_connect(Some(PATIENCE))
-            .timeout_recv_response(Some(PATIENCE))
-            .timeout_recv_body(Some(PATIENCE))
-            .build()
-            .new_agent();
+        let agent = http_agent(PATIENCE, PATIENCE, PATIENCE);
         Ok(Self { agent, base: format!("{url}/collections/{collection}") })
     }
 

@@ -14,15 +14,26 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use self::client::{Client, as_count};
-use super::{Hit, Index, Passage, Place, check, check_width};
-use crate::error::{Error, Result};
-use crate::retrieval::Vectors;
+use eddy_models::retrieval::Vectors;
+use eddy_models::retrieval::index::{Access, Hit, Index, LocalIndex, Passage, Place, check, check_width};
+use eddy_models::{Error, Result};
 
 const DESCRIPTION: &str = "server.toml";
 /// Passages of one page of an answer.
 const PAGE: usize = 256;
 /// Name of the environment variable with the key that the server wants.
-pub(crate) const KEY: &str = "QDRANT_API_KEY";
+const KEY: &str = "QDRANT_API_KEY";
+
+/// The index in `folder`, or the one on a server that `folder` remembers.
+///
+/// # Errors
+/// Those of [`LocalIndex::open`] and [`QdrantIndex::open`].
+pub fn open(folder: &Path, access: Access) -> Result<Box<dyn Index>> {
+    Ok(match QdrantIndex::is_in(folder) {
+        true => Box::new(QdrantIndex::open(folder)?),
+        false => Box::new(LocalIndex::open(folder, access)?),
+    })
+}
 
 /// How a server keeps a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,11 +165,11 @@ impl QdrantIndex {
         std::fs::remove_dir_all(folder).map_err(Error::io(folder, "remove it by hand"))
     }
 
-    /// Everything that matches `filter`, page by page.
-    fn scroll(&self, filter: Option<Value>, mut each: impl FnMut(&Value) -> Result<()>) -> Result<()> {
+    /// Everything that matches `filter`, page by page, with as much of its payload as `payload` names.
+    fn scroll(&self, filter: Option<Value>, payload: &Value, mut each: impl FnMut(&Value) -> Result<()>) -> Result<()> {
         let mut offset = Value::Null;
         loop {
-            let mut question = json!({ "limit": PAGE, "with_payload": true, "with_vector": false });
+            let mut question = json!({ "limit": PAGE, "with_payload": payload, "with_vector": false });
             if let Some(filter) = &filter {
                 question["filter"] = filter.clone();
             }
@@ -196,7 +207,7 @@ impl Index for QdrantIndex {
 
     fn documents(&self) -> Result<Vec<(String, u64)>> {
         let mut counts = std::collections::BTreeMap::<String, u64>::new();
-        self.scroll(None, |payload| {
+        self.scroll(None, &json!(["document"]), |payload| {
             if let Some(document) = payload["document"].as_str() {
                 *counts.entry(document.to_owned()).or_default() += 1;
             }
@@ -208,7 +219,7 @@ impl Index for QdrantIndex {
     fn passages_of(&self, document: &str) -> Result<Vec<Passage>> {
         let filter = json!({ "must": [{ "key": "document", "match": { "value": document } }] });
         let mut passages = Vec::new();
-        self.scroll(Some(filter), |payload| {
+        self.scroll(Some(filter), &json!(true), |payload| {
             passages.push(self.passage(payload)?);
             Ok(())
         })?;
