@@ -82,9 +82,9 @@ def make(out: Path, shape: Shape, prompt: list[int]) -> None:
     (folder / "onnx").mkdir()
     settings(folder, made, shape, "lfm2")
     graph = decoder.build(shape, made)
-    graphs = {"": graph, "_q4": decoder.quantised(graph, 4)}
-    if shape is DENSE:
-        graphs |= {"_fp16": decoder.half(graph), "_q8": decoder.quantised(graph, 8)}
+    int4 = decoder.quantised(graph, 4)
+    graphs = {"": graph, "_fp16": decoder.half(graph), "_q8": decoder.quantised(graph, 8), "_q4": int4}
+    graphs |= {"_q4f16": decoder.half(int4), "_q4f32": decoder.quantised(graph, 4, table=False)}
     write(folder, graphs, prompt, run)
 
     if shape is DENSE:
@@ -116,8 +116,8 @@ def make(out: Path, shape: Shape, prompt: list[int]) -> None:
         graphs = {}
         for suffix, precision in genai.PRECISIONS.items():
             graphs[suffix], config = genai.built(source, precision, Path(scratch))
-        if shape is DENSE:
-            graphs["_fp16"] = decoder.half(graphs[""], logits=True)
+        graphs["_q4f16"] = decoder.half(graphs["_q4"], logits=True)
+        graphs["_fp16"] = decoder.half(graphs[""], logits=True)
     write(folder, graphs, prompt, run)
     config["model"]["decoder"]["filename"] = "onnx/model_q4.onnx"
     (folder / "genai_config.json").write_text(json.dumps(config, indent=4) + "\n")

@@ -93,21 +93,37 @@ fn graphs_that_ask_for_positions_get_them() {
 #[test]
 fn other_precisions_stay_close() {
     let reduced = [
-        ("text-a", "text", &["fp16", "q8", "q4"][..]),
-        ("text-c", "text", &["fp16", "q4"]),
-        ("moe-a", "moe", &["q4"]),
-        ("moe-c", "moe", &["q4"]),
+        ("text-a", "text", &["fp16", "q8", "q4", "q4f16", "q4f32"][..]),
+        ("text-c", "text", &["fp16", "q4", "q4f16"]),
+        ("moe-a", "moe", &["fp16", "q8", "q4", "q4f16", "q4f32"]),
+        ("moe-c", "moe", &["fp16", "q4", "q4f16"]),
     ];
     for (folder, family, precisions) in reduced {
         let expected = expected(family);
         for precision in precisions {
             let mut model = model(folder, precision);
-            let rows = model.backbone().vocabulary();
-            let (_, _, _, generation) = generate(&mut model, &expected.prompt, recorded(1));
-            let cosine = cosine(generation.recorded(), &expected.logits[..rows]);
-            assert!(cosine >= 0.98, "{folder} {precision}: cosine {cosine}");
+            assert_eq!(model.identity().precision.name(), *precision, "{folder}");
+            let recorded = along(&mut model, &expected);
+            let cosine = cosine(&recorded, &expected.logits);
+            assert!(cosine >= 0.98, "{folder} {precision}: cosine {cosine} over {} steps", expected.ids.len());
         }
     }
+}
+
+/// The logits of every step along the expected answer, whatever this model would have said.
+fn along(model: &mut TextModel, expected: &Expected) -> Vec<f32> {
+    let mut cache = model.new_cache().unwrap();
+    let options = recorded(expected.ids.len());
+    let mut generation = Generation::new(model, &cache, expected.prompt.clone(), options).unwrap();
+    let mut ids = expected.ids.iter();
+    let mut next = ids.next();
+    while let Some(wanted) = next {
+        if let Event::Token { id, .. } = generation.step(model, &mut cache, |id| id == *wanted).unwrap() {
+            assert_eq!(id, *wanted);
+            next = ids.next();
+        }
+    }
+    generation.recorded().to_vec()
 }
 
 #[test]

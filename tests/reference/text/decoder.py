@@ -129,10 +129,11 @@ def half(model: onnx.ModelProto, *, logits: bool = False) -> onnx.ModelProto:
     return convert_float_to_float16(copy, keep_io_types=[] if logits else ["logits"], disable_shape_infer=True)
 
 
-def quantised(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:
-    """MatMulNBits in the layers and the head; with 4 bits GatherBlockQuantized for the embedding. Routers stay fp32."""
+def quantised(model: onnx.ModelProto, bits: int, *, table: bool = True) -> onnx.ModelProto:
+    """MatMulNBits in the layers and the head; with 4 bits GatherBlockQuantized for the embedding, unless its `table` is
+    to stay. Routers stay fp32."""
     copy = untied(model)
-    kinds = ("MatMul", "Gather") if bits == 4 else ("MatMul",)
+    kinds = ("MatMul", "Gather") if bits == 4 and table else ("MatMul",)
     config = nbits.DefaultWeightOnlyQuantConfig(
         block_size=32, is_symmetric=True, accuracy_level=4, bits=bits, op_types_to_quantize=kinds
     )
