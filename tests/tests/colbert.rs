@@ -68,7 +68,7 @@ fn assert_equals_pylate(folder: &Path, reference: &str, variant: &str, cases: &V
         let vectors = encoder.encode(&texts(&case[name]), side).unwrap();
         for (entry, vectors) in listed.iter().zip(&vectors) {
             let text = entry["text"].as_str().unwrap();
-            let tokens = encoder.tokens(text, side).unwrap();
+            let tokens = encoder.ruler().tokens(text, side).unwrap();
             assert_eq!(serde_json::json!(tokens.ids), entry["ids"], "{variant} {text:?}");
             assert_eq!(serde_json::json!(tokens.mask), entry["mask"], "{variant} {text:?}");
             let theirs: Vec<f32> =

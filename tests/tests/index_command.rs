@@ -61,6 +61,36 @@ fn what_is_gone_is_forgotten_and_pipes_are_passed_over() {
     let again = home.json(&["add", "notes", text(&home.notes()), "--json"]);
     assert_eq!((&again["removed"], &again["kept"]), (&1.into(), &1.into()), "{again}");
     assert_eq!(home.json(&["list", "notes", "--json"]).as_object().unwrap().len(), 1);
+
+    // A file that is text no more says nothing more either.
+    std::fs::write(home.notes().join("one.md"), [0xff, 0xfe]).unwrap();
+    let report = home.json(&["add", "notes", text(&home.notes()), "--json"]);
+    assert_eq!((&report["removed"], &report["documents"]), (&1.into(), &0.into()), "{report}");
+    assert!(home.json(&["list", "notes", "--json"]).as_object().unwrap().is_empty());
+}
+
+/// The model reads 64 tokens of a document.
+#[test]
+fn a_long_paragraph_is_found_by_its_last_words_and_by_a_model_that_has_moved() {
+    let home = Home(tempfile::tempdir().unwrap());
+    let filler = "The lamp is in the hall and the ladder is in the shed. ".repeat(14);
+    home.write("long.md", &format!("{filler}Nothing but the kettle whistles at midnight.\n"));
+    let model = home.0.path().join("models");
+    let copied = std::process::Command::new("cp").arg("-r").arg(fixture("colbert-causal")).arg(&model).status();
+    assert!(copied.unwrap().success());
+    assert!(home.run(&["create", "notes", "--model", text(&model)]).status.success());
+    let report = home.json(&["add", "notes", text(&home.notes()), "--json"]);
+    assert!(report["added"].as_u64().unwrap() > 3, "{report}");
+
+    let moved = home.0.path().join("elsewhere");
+    std::fs::rename(&model, &moved).unwrap();
+    let query = ["search", "notes", "Nothing but the kettle whistles at midnight.", "--json"];
+    assert!(home.error(&query).contains("models"));
+    let found = home.json(&[&query[..], &["--model", text(&moved)]].concat());
+    let best = found["hits"][0]["text"].as_str().unwrap();
+    assert!(best.ends_with("the kettle whistles at midnight."), "{best}");
+    assert!(home.json(&["list", "--model", text(&moved), "--json"]).as_object().unwrap().is_empty());
+    assert!(home.error(&["remove", "notes", "--all", "--model", text(&moved)]).contains("was made with"));
 }
 
 #[test]

@@ -106,8 +106,15 @@ pub fn run(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcome> 
         if line.trim().is_empty() {
             continue;
         }
-        if chat.turn(&line)? == Outcome::Interrupted {
-            return Ok(Outcome::Interrupted);
+        match chat.turn(&line) {
+            Ok(Outcome::Done) => {}
+            Ok(Outcome::Interrupted) => return Ok(Outcome::Interrupted),
+            // A person asks again, or otherwise, and loses nothing; a script has to know.
+            Err(error) if inviting => {
+                chat.messages.pop();
+                eprintln!("eddy: {error:#}");
+            }
+            Err(error) => return Err(error),
         }
     }
 }
@@ -180,16 +187,13 @@ fn here(author: &mut Author, interrupt: &Interrupt, asked: Asked, output: &mut O
     }
     turn.finish(author, &mut made)?;
     output.text(&made)?;
-    let reply = if reason == FinishReason::Cancelled { None } else { Some(turn.reply()?) };
+    let reply = turn.reply(reason);
     let summary = turn.close(Some(author));
+    let (reply, reason) = reply?;
     warn_of_dropped(summary.dropped);
-    let (text, calls) = match reply {
-        Some(reply) => (reply.text, reply.calls),
-        None => (summary.said.clone(), Vec::new()),
-    };
-    let calls = calls.iter().map(|call| json!({ "name": call.name, "arguments": call.arguments }));
+    let calls = reply.calls.iter().map(|call| json!({ "name": call.name, "arguments": call.arguments }));
     let report = json!({
-        "text": text,
+        "text": reply.text,
         "tool_calls": Value::from_iter(calls),
         "finish_reason": reason.as_str(),
         "tokens": summary.tokens,

@@ -101,14 +101,22 @@ pub(super) fn account(waited: Option<Duration>, summary: &Summary, reason: Optio
     }
 }
 
-/// Calls as a JSON list, in the form that chat templates take them back in.
-fn calls(turn: &TextTurn) -> Result<Option<(String, String)>, Error> {
-    let reply = turn.reply().map_err(|error| refusal(&error))?;
+/// What is left of a reply beside its calls.
+struct Called {
+    text: String,
+    /// A JSON list, in the form that chat templates take back.
+    calls: String,
+    reason: FinishReason,
+}
+
+/// The calls of a reply that ended for `reason`, if it has any.
+fn called(turn: &TextTurn, reason: FinishReason) -> Result<Option<Called>, Error> {
+    let (reply, reason) = turn.reply(reason).map_err(|error| refusal(&error))?;
     if reply.calls.is_empty() {
         return Ok(None);
     }
     let calls = reply.calls.iter().map(|call| json!({ "name": call.name, "arguments": call.arguments }));
-    Ok(Some((reply.text, Value::from_iter(calls).to_string())))
+    Ok(Some(Called { text: reply.text, calls: Value::from_iter(calls).to_string(), reason }))
 }
 
 impl Job<Model> for TextJob {
@@ -127,9 +135,9 @@ impl Job<Model> for TextJob {
             Stage::Reply(turn) => (Some(turn), None),
             Stage::Ask(_) | Stage::Over => (None, None),
         };
-        let called = match (&ending, &turn) {
-            (Ending::Done, Some(turn)) => calls(turn),
-            (Ending::Done, None) | (Ending::Cancelled | Ending::Failed(_), _) => Ok(None),
+        let called = match (&ending, &turn, reason) {
+            (Ending::Done, Some(turn), Some(reason)) => called(turn, reason),
+            (Ending::Done, _, _) | (Ending::Cancelled | Ending::Failed(_), _, _) => Ok(None),
         };
         let author = match model {
             Some(Model::Text(author)) => Some(author.as_mut()),
@@ -138,8 +146,8 @@ impl Job<Model> for TextJob {
         let summary = turn.map(|turn| turn.close(author)).unwrap_or_default();
         let (state, outcome) = match (ending, called) {
             (Ending::Done, Ok(None)) => (RequestState::Done, self.outcome(&summary, reason)),
-            (Ending::Done, Ok(Some((text, calls)))) => {
-                let outcome = self.outcome(&summary, Some(FinishReason::ToolCalls));
+            (Ending::Done, Ok(Some(Called { text, calls, reason }))) => {
+                let outcome = self.outcome(&summary, Some(reason));
                 (RequestState::Done, Outcome { text: Some(text), tool_calls: Some(calls), ..outcome })
             }
             (Ending::Cancelled, _) => (RequestState::Cancelled, self.outcome(&summary, Some(FinishReason::Cancelled))),

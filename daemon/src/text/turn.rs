@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use eddy_ipc::FinishReason;
-use eddy_models::chat::tools::{Reply, read_reply};
+use eddy_models::chat::tools::{Reply, read_cut_reply, read_reply};
 use eddy_models::chat::{Constraint, Conversation};
 use eddy_models::sampler::Sampling;
 use eddy_models::text::{Event, Finish, Generation, GenerationOptions, TextSession};
@@ -183,14 +183,21 @@ impl TextTurn {
         Summary { times: self.generation.times(), whole: self.begun.elapsed(), ..self.summary.clone() }
     }
 
-    /// What was said, with the calls taken out of it.
+    /// What was said until it ended for `reason`, with the calls taken out of it, and the reason that a caller is told.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] for calls that cannot be read.
-    pub fn reply(&self) -> Result<Reply> {
-        match self.tools {
-            true => read_reply(&self.summary.said),
-            false => Ok(Reply { text: self.summary.said.clone(), calls: Vec::new() }),
+    /// [`Error::BadRequest`] for calls that the model has finished and that cannot be read.
+    pub fn reply(&self, reason: FinishReason) -> Result<(Reply, FinishReason)> {
+        if !self.tools {
+            return Ok((Reply { text: self.summary.said.clone(), calls: Vec::new() }, reason));
+        }
+        match reason {
+            FinishReason::Length | FinishReason::Cancelled => Ok((read_cut_reply(&self.summary.said), reason)),
+            FinishReason::Stop | FinishReason::ToolCalls => {
+                let reply = read_reply(&self.summary.said)?;
+                let reason = if reply.calls.is_empty() { reason } else { FinishReason::ToolCalls };
+                Ok((reply, reason))
+            }
         }
     }
 

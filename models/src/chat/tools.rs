@@ -53,6 +53,22 @@ pub fn read_reply(reply: &str) -> Result<Reply> {
     Ok(Reply { text, calls })
 }
 
+/// Cuts the calls out of a reply that was cut off: those that are whole. From the first one that is not, all is text.
+#[must_use]
+pub fn read_cut_reply(reply: &str) -> Reply {
+    let (mut text, mut calls) = (String::new(), Vec::new());
+    let mut rest = reply;
+    while let Some((before, after)) = rest.split_once(CALLS_START) {
+        let Some((inside, after)) = after.split_once(CALLS_END) else { break };
+        let Ok(read) = read_calls(inside) else { break };
+        text.push_str(before);
+        calls.extend(read);
+        rest = after;
+    }
+    text.push_str(rest);
+    Reply { text, calls }
+}
+
 /// Reads calls in the Python or the JSON form.
 ///
 /// # Errors
@@ -463,6 +479,9 @@ mod tests {
         assert_eq!((reply.text.as_str(), reply.calls.len()), ("One moment. Done.", 1));
         assert!(read_reply("x<|tool_call_start|>[f(a=1)]").is_err());
         assert_eq!(read_reply("plain").map(|reply| reply.text).ok(), Some("plain".into()));
+        let begun = "x<|tool_call_start|>[f(a=1)]<|tool_call_end|><|tool_call_start|>[g(";
+        let reply = read_cut_reply(begun);
+        assert_eq!((reply.text.as_str(), reply.calls.len()), ("x<|tool_call_start|>[g(", 1));
     }
 
     /// Random damage is an error or calls, never a panic; a fixed number of rounds keeps the test short.

@@ -8,10 +8,10 @@ use crate::graph::{Graph, Stop};
 use crate::onnx::{Dim, ElementType, Port};
 use crate::runtime::Runtime;
 use crate::tensor::tensor;
-use crate::tokenizer::Tokenizer;
 
 use super::head::Head;
-use super::settings::{FILE, Settings, Side};
+use super::ruler::Ruler;
+use super::settings::{FILE, Side};
 use super::tokens::Tokens;
 use super::vectors::{Vectors, normalise};
 
@@ -21,8 +21,6 @@ const BATCH_TEXTS: usize = 32;
 const BATCH_TOKENS: usize = 2048;
 /// Vectors that differ by no more than this are the same.
 const SAME: f32 = 1e-5;
-/// Rows of a vocabulary where neither the folder nor the graph says how many there are.
-const MOST_ROWS: usize = 1 << 20;
 
 /// What may share a run without changing the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +39,7 @@ pub struct Encoder {
     /// An input of segment numbers, which are all zero.
     segments: Option<String>,
     head: Option<Head>,
-    tokenizer: Tokenizer,
-    settings: Settings,
+    ruler: Ruler,
     width: usize,
     batching: Batching,
     precision: Precision,
@@ -80,17 +77,13 @@ impl Encoder {
             .find_map(|name| model.output(name))
             .or_else(|| model.outputs.iter().find(floats))
             .ok_or_else(|| file.unknown("it has no output of floats"))?;
-        let rows = folder.config().count(&["vocab_size"])?.unwrap_or(MOST_ROWS);
-        let tokenizer = Tokenizer::load(&folder, rows)?;
-        let settings = Settings::read(&folder, &tokenizer)?;
         let mut encoder = Self {
             graph: Graph::load(runtime, &file, None, stop)?,
             output: output.name.clone(),
             segments: model.input("token_type_ids").map(|port| port.name.clone()),
             head: None,
             width: output.dims.last().and_then(Dim::fixed).unwrap_or_default(),
-            tokenizer,
-            settings,
+            ruler: Ruler::of(&folder)?,
             batching: Batching::EqualLength,
             precision: file.precision(),
         };
@@ -99,16 +92,10 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// The knobs.
+    /// How texts are laid out.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// The tokenizer.
-    #[must_use]
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+    pub fn ruler(&self) -> &Ruler {
+        &self.ruler
     }
 
     /// Floats in one vector.
@@ -129,14 +116,6 @@ impl Encoder {
         self.precision
     }
 
-    /// The tokens that `text` becomes.
-    ///
-    /// # Errors
-    /// [`Error::BadRequest`] when the text cannot be represented.
-    pub fn tokens(&self, text: &str, side: Side) -> Result<Tokens> {
-        Tokens::new(&self.tokenizer, &self.settings, text, side)
-    }
-
     /// Encodes all `texts`, in their order.
     ///
     /// # Errors
@@ -149,7 +128,7 @@ impl Encoder {
 
     /// Looks at what the graph computes and takes the head where the graph leaves it out.
     fn find_width(&mut self, folder: &ModelFolder) -> Result<()> {
-        let hello = self.tokens("a", Side::Document)?;
+        let hello = self.ruler.tokens("a", Side::Document)?;
         let (shape, _) = self.run(&[&hello])?;
         let [1, positions, width] = shape[..] else {
             return Err(self.odd(format!("{} has shape {shape:?}, not [1, tokens, width]", self.output)));
@@ -159,7 +138,7 @@ impl Encoder {
         }
         self.width = width;
         // The backbone's rows come out under names of their own or in a width that is not the vectors'.
-        let whole = match self.settings.width {
+        let whole = match self.ruler.settings().width {
             Some(expected) => width == expected,
             None => self.output != "last_hidden_state",
         };
@@ -173,11 +152,11 @@ impl Encoder {
                 consequence: format!(
                     "the graph gives {width} floats a token and leaves the projection to {} out; export the model with \
                      its head, or copy 1_Dense from the checkpoint",
-                    self.settings.width.map_or("its vectors".to_owned(), |width| width.to_string())
+                    self.ruler.settings().width.map_or("its vectors".to_owned(), |width| width.to_string())
                 ),
             });
         };
-        if self.settings.width.is_some_and(|expected| expected != head.output()) {
+        if self.ruler.settings().width.is_some_and(|expected| expected != head.output()) {
             return Err(Error::Malformed {
                 path: folder.root().join(FILE),
                 reason: format!("embedding_dim is not the {} floats of 1_Dense", head.output()),
@@ -191,7 +170,7 @@ impl Encoder {
 
     /// Tries whether filling changes what is computed: a folder does not say, and graphs differ.
     fn find_batching(&mut self) -> Result<Batching> {
-        let short = self.tokens("one", Side::Document)?;
+        let short = self.ruler.tokens("one", Side::Document)?;
         let mut long = short.clone();
         for _ in 0..4 {
             long.ids.extend_from_slice(&short.ids);
@@ -263,7 +242,7 @@ impl Encoder {
         for tokens in tokens {
             ids.extend(tokens.ids.iter().map(|id| i64::from(*id)));
             mask.extend_from_slice(&tokens.mask);
-            ids.resize(ids.len() + longest - tokens.ids.len(), i64::from(self.settings.pad));
+            ids.resize(ids.len() + longest - tokens.ids.len(), i64::from(self.ruler.settings().pad));
             mask.resize(ids.len(), 0);
         }
         let made = |data: &[i64]| tensor(&shape, data).map_err(|error| self.graph.failure(&error));
@@ -310,7 +289,7 @@ impl Encoding {
     /// [`Error::BadRequest`] when a text cannot be represented.
     pub fn new<S: AsRef<str>>(encoder: &Encoder, texts: &[S], side: Side) -> Result<Self> {
         let tokens: Vec<Tokens> =
-            texts.iter().map(|text| encoder.tokens(text.as_ref(), side)).collect::<Result<_>>()?;
+            texts.iter().map(|text| encoder.ruler.tokens(text.as_ref(), side)).collect::<Result<_>>()?;
         let mut plan = encoder.plan(&tokens);
         plan.reverse();
         let none = Vectors::new(encoder.width, Vec::new());

@@ -6,11 +6,13 @@
 mod encoder;
 mod head;
 pub mod index;
+mod ruler;
 mod settings;
 mod tokens;
 mod vectors;
 
 pub use encoder::{Batching, Encoder, Encoding, Progress};
+pub use ruler::Ruler;
 pub use settings::{Expansion, Settings, Side};
 pub use tokens::Tokens;
 pub use vectors::{Vectors, max_sim};

@@ -3,7 +3,7 @@
 mod passages;
 mod update;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use eddy_config::Paths;
@@ -60,6 +60,9 @@ enum Action {
         /// Files and folders.
         #[arg(required = true)]
         paths: Vec<PathBuf>,
+        /// The index's model, where it is not where it was when the index was made.
+        #[arg(long, value_name = "DIR|NAME")]
+        model: Option<String>,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -76,6 +79,9 @@ enum Action {
         /// Remove the index with everything in it.
         #[arg(long, conflicts_with = "documents")]
         all: bool,
+        /// Only if the index was made with this model.
+        #[arg(long, value_name = "DIR|NAME")]
+        model: Option<String>,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -89,6 +95,9 @@ enum Action {
         /// Passages at most.
         #[arg(short = 'k', long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
         most: u16,
+        /// The index's model, where it is not where it was when the index was made.
+        #[arg(long, value_name = "DIR|NAME")]
+        model: Option<String>,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -99,6 +108,9 @@ enum Action {
     List {
         /// Name of the index.
         name: Option<String>,
+        /// Only indexes that were made with this model.
+        #[arg(long, value_name = "DIR|NAME")]
+        model: Option<String>,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -115,10 +127,26 @@ pub fn run(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcome> 
             create_on_server(&name, &model, &url, Cluster { shards, replicas }, json, &load, bus)
         }
         Action::Create { name, model, json, load, .. } => create(&name, model.as_deref(), json, &load, bus),
-        Action::Add { name, paths, json, load } => add(&name, &paths, json, &load, bus),
-        Action::Remove { name, documents, all, json } => remove(&name, &documents, all, json),
-        Action::Search { name, query, most, json, load } => search(&name, &query, usize::from(most), json, &load, bus),
-        Action::List { name, json } => list(name.as_deref(), json),
+        Action::Add { name, paths, model, json, load } => {
+            let mut index = open(&folder(&name)?, Access::Write)?;
+            let mut encoding = encoding(index.as_ref(), model.as_deref(), &load, bus)?;
+            add(index.as_mut(), &mut encoding, &paths, json)
+        }
+        Action::Remove { name, documents, all, model, json } => {
+            if let Some(model) = &model {
+                let index = open(&folder(&name)?, Access::Read)?;
+                let made = index.model();
+                anyhow::ensure!(is_same(made, model), "{name}: was made with {made}, not with {model}");
+            }
+            remove(&name, &documents, all, json)
+        }
+        Action::Search { name, query, most, model, json, load } => {
+            let index = open(&folder(&name)?, Access::Read)?;
+            let query =
+                encoding(index.as_ref(), model.as_deref(), &load, bus)?.encode(&[&query], Side::Query)?.remove(0);
+            search(index.as_ref(), &query, usize::from(most), json)
+        }
+        Action::List { name, model, json } => list(name.as_deref(), model.as_deref(), json),
     }
 }
 
@@ -133,9 +161,20 @@ fn folder(name: &str) -> anyhow::Result<PathBuf> {
     Ok(home()?.join(name))
 }
 
-/// The model that an index was made with.
-fn encoding(index: &dyn Index, load: &LoadArguments, bus: &BusArguments) -> anyhow::Result<Encoding> {
-    let encoding = Encoding::open(Some(index.model()), load, bus)?;
+/// Whether an index that was made with `made` was made with `model`, which may be a folder by another of its names.
+fn is_same(made: &str, model: &str) -> bool {
+    let whole = Path::new(model).canonicalize();
+    made == model || whole.is_ok_and(|whole| whole == Path::new(made))
+}
+
+/// The model that an index was made with, which may have moved to `model` since.
+fn encoding(
+    index: &dyn Index,
+    model: Option<&str>,
+    load: &LoadArguments,
+    bus: &BusArguments,
+) -> anyhow::Result<Encoding> {
+    let encoding = Encoding::open(Some(model.unwrap_or(index.model())), load, bus)?;
     if let Encoding::Here { encoder, .. } = &encoding {
         anyhow::ensure!(
             encoder.width() == index.width(),
@@ -202,10 +241,8 @@ fn made(name: &str, line: &str, json: bool) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn add(name: &str, paths: &[PathBuf], json: bool, load: &LoadArguments, bus: &BusArguments) -> anyhow::Result<Outcome> {
-    let mut index = open(&folder(name)?, Access::Write)?;
-    let mut encoding = encoding(index.as_ref(), load, bus)?;
-    let done = update::Update { index: index.as_mut(), encoding: &mut encoding }.run(paths)?;
+fn add(index: &mut dyn Index, encoding: &mut Encoding, paths: &[PathBuf], json: bool) -> anyhow::Result<Outcome> {
+    let done = update::Update { index, encoding }.run(paths)?;
     let mut output = Output::new(json);
     for (path, reason) in &done.passed_over {
         eprintln!("eddy: {}: passed over: {reason}", path.display());
@@ -266,17 +303,8 @@ fn take_out(name: &str, documents: &[String], all: bool) -> anyhow::Result<usize
     Ok(removed)
 }
 
-fn search(
-    name: &str,
-    query: &str,
-    most: usize,
-    json: bool,
-    load: &LoadArguments,
-    bus: &BusArguments,
-) -> anyhow::Result<Outcome> {
-    let index = open(&folder(name)?, Access::Read)?;
-    let query = encoding(index.as_ref(), load, bus)?.encode(&[query], Side::Query)?.remove(0);
-    let hits = index.search(&query, most)?;
+fn search(index: &dyn Index, query: &Vectors, most: usize, json: bool) -> anyhow::Result<Outcome> {
+    let hits = index.search(query, most)?;
     let mut output = Output::new(json);
     let mut found = Vec::new();
     for hit in &hits {
@@ -301,7 +329,7 @@ fn search(
     Ok(Outcome::Done)
 }
 
-fn list(name: Option<&str>, json: bool) -> anyhow::Result<Outcome> {
+fn list(name: Option<&str>, model: Option<&str>, json: bool) -> anyhow::Result<Outcome> {
     let mut output = Output::new(json);
     let mut report = Map::new();
     match name {
@@ -328,6 +356,9 @@ fn list(name: Option<&str>, json: bool) -> anyhow::Result<Outcome> {
                     }
                     Err(error) => return Err(error.into()),
                 };
+                if model.is_some_and(|model| !is_same(index.model(), model)) {
+                    continue;
+                }
                 let (passages, bytes, model) = (index.count()?, index.bytes(), index.model());
                 let size = bytes.map_or_else(|| "on a server".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
                 output.line(&format!("{name}  {passages} passages, {size}, {model}"))?;

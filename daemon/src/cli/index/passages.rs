@@ -1,7 +1,7 @@
 //! Cutting a document into passages that can be found one by one.
 //!
 //! A passage is some paragraphs of a text, begins anew at a Markdown heading, and is cut at a sentence or a word where a
-//! paragraph is too long. Every byte of text that is not blank is in exactly one passage, and in its own place.
+//! paragraph is too long, or longer than what a model reads of it. Every byte of text that is not blank is in exactly one passage, and in its own place.
 
 /// A passage that has reached this many bytes is complete.
 const ENOUGH: usize = 500;
@@ -32,16 +32,53 @@ pub(super) fn cut(text: &str) -> Vec<Piece> {
         }
         // A paragraph that is too long by itself.
         while let Some(piece) = open.filter(|piece| piece.end - piece.begin > MOST) {
-            let at = piece.begin + break_point(&text[piece.begin..piece.end]);
-            let head = Piece { end: piece.begin + text[piece.begin..at].trim_end().len(), ..piece };
-            let blank = text[at..piece.end].len() - text[at..piece.end].trim_start().len();
-            let line = piece.line + text[piece.begin..at + blank].matches('\n').count();
+            let (head, tail) = split(text, piece, MOST);
             pieces.push(head);
-            open = Some(Piece { begin: at + blank, end: piece.end, line });
+            open = tail;
         }
     }
     pieces.extend(open);
     pieces
+}
+
+/// Cuts those of `pieces` further of which only a part is read; `share` says how large a part of a text that is.
+///
+/// # Errors
+/// Those of `share`.
+pub(super) fn shorten<E>(
+    text: &str,
+    pieces: Vec<Piece>,
+    share: impl Fn(&str) -> Result<f64, E>,
+) -> Result<Vec<Piece>, E> {
+    let mut short = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let mut rest = Some(piece);
+        while let Some(piece) = rest {
+            let (mut head, mut tail) = (piece, None);
+            loop {
+                let words = &text[head.begin..head.end];
+                let share = share(words)?;
+                if share >= 1.0 || words.chars().nth(1).is_none() {
+                    break;
+                }
+                // Words differ in their tokens, so a little less than the share; always less than before.
+                let most = ((words.len() as f64 * share * 0.95) as usize).clamp(1, words.len() - 1);
+                (head, tail) = split(text, piece, most);
+            }
+            short.push(head);
+            rest = tail;
+        }
+    }
+    Ok(short)
+}
+
+/// A piece's first part, of `most` bytes at most if that is a character, and the rest of it.
+fn split(text: &str, piece: Piece, most: usize) -> (Piece, Option<Piece>) {
+    let at = piece.begin + break_point(&text[piece.begin..piece.end], most);
+    let head = Piece { end: piece.begin + text[piece.begin..at].trim_end().len(), ..piece };
+    let begin = piece.end - text[at..piece.end].trim_start().len();
+    let line = piece.line + text[piece.begin..begin].matches('\n').count();
+    (head, (begin < piece.end).then_some(Piece { begin, end: piece.end, line }))
 }
 
 /// Runs of lines that are not blank.
@@ -64,17 +101,15 @@ fn paragraphs(text: &str) -> Vec<Piece> {
     found
 }
 
-/// Where to cut a text that is longer than [`MOST`]: behind the last sentence, or else the last word, that fits.
-fn break_point(text: &str) -> usize {
-    let mut limit = MOST;
-    while !text.is_char_boundary(limit) {
-        limit -= 1;
-    }
+/// Where to cut a text that is longer than `most`: behind the last sentence, or else the last word, that fits.
+fn break_point(text: &str, most: usize) -> usize {
+    let first = text.chars().next().map_or(0, char::len_utf8);
+    let limit = text.floor_char_boundary(most).max(first);
     let head = &text[..limit];
     let sentence =
         [". ", "! ", "? ", ".\n", "!\n", "?\n", "。"].iter().filter_map(|end| head.rfind(end).map(|at| at + end.len()));
     let word = head.rfind(char::is_whitespace).map(|at| at + 1);
-    sentence.max().filter(|at| *at >= MOST / 4).or(word.filter(|at| *at > 1)).unwrap_or(limit)
+    sentence.max().filter(|at| *at >= most / 4).or(word.filter(|at| *at > 1)).unwrap_or(limit)
 }
 
 #[cfg(test)]
@@ -111,5 +146,20 @@ mod tests {
             assert!(text[end..].trim().is_empty());
         }
         assert!(texts(&sentence.repeat(100)).iter().all(|piece| piece.ends_with("it.")));
+    }
+
+    /// A model that reads nine words, and characters of any length.
+    #[test]
+    fn what_a_model_would_not_read_is_a_passage_of_its_own() {
+        let share = |text: &str| Ok::<_, ()>((9.0 / text.split_whitespace().count().max(1) as f64).min(1.0));
+        let text = format!("short one\n\n# Head\n{}\nlast", "The tide turns, and the boat turns with it. ".repeat(7));
+        let pieces = shorten(&text, cut(&text), share).expect("no errors");
+        let words: Vec<&str> = pieces.iter().map(|piece| &text[piece.begin..piece.end]).collect();
+        assert!(words.iter().all(|words| share(words) == Ok(1.0)), "{words:?}");
+        let every: Vec<&str> = words.iter().flat_map(|words| words.split_whitespace()).collect();
+        assert_eq!(every, text.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(pieces.last().map(|piece| piece.line), Some(5));
+        // One that reads nothing gets characters.
+        assert_eq!(shorten("é é", cut("é é"), |_| Ok::<_, ()>(0.1)).map(|pieces| pieces.len()), Ok(2));
     }
 }

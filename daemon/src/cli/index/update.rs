@@ -8,12 +8,12 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use eddy_models::Error;
-use eddy_models::retrieval::Side;
 use eddy_models::retrieval::index::{Index, Passage, Place};
+use eddy_models::retrieval::{Ruler, Side};
 
 use crate::cli::encoding::Encoding;
 
-use super::passages::cut;
+use super::passages::{cut, shorten};
 
 /// Passages that are encoded and stored together.
 const BATCH: usize = 16;
@@ -60,7 +60,13 @@ impl Update<'_> {
             }
             let text = match read(&file) {
                 Ok(text) => text,
-                Err(reason) => {
+                Err(PassedOver::Unreadable(reason)) => {
+                    done.passed_over.push((file, reason));
+                    continue;
+                }
+                Err(PassedOver::NoText(reason)) => {
+                    // What it said when it was text, it says no more.
+                    done.removed += self.forget(&file.to_string_lossy())?;
                     done.passed_over.push((file, reason));
                     continue;
                 }
@@ -88,17 +94,21 @@ impl Update<'_> {
         for (document, _) in self.index.documents()? {
             let file = Path::new(&document);
             if roots.iter().any(|root| file.starts_with(root)) && !file.exists() {
-                let passages = self.index.passages_of(&document)?;
-                let ids: Vec<&str> = passages.iter().map(|passage| passage.id.as_str()).collect();
-                done.removed += self.index.remove(&ids)?;
+                done.removed += self.forget(&document)?;
             }
         }
         Ok(())
     }
 
+    fn forget(&mut self, document: &str) -> anyhow::Result<usize> {
+        let passages = self.index.passages_of(document)?;
+        let ids: Vec<&str> = passages.iter().map(|passage| passage.id.as_str()).collect();
+        Ok(self.index.remove(&ids)?)
+    }
+
     fn document(&mut self, file: &Path, text: &str, done: &mut Done) -> anyhow::Result<()> {
         let document = file.to_string_lossy().into_owned();
-        let wanted = wanted_passages(&document, text);
+        let wanted = wanted_passages(&document, text, self.encoding.ruler())?;
         let known: HashMap<String, Passage> =
             self.index.passages_of(&document)?.into_iter().map(|passage| (passage.id.clone(), passage)).collect();
         let ids: HashSet<&str> = wanted.iter().map(|passage| passage.id.as_str()).collect();
@@ -126,25 +136,36 @@ impl Update<'_> {
     }
 }
 
-/// The passages that a document should have; equal texts in one document are told apart by their number.
-fn wanted_passages(document: &str, text: &str) -> Vec<Passage> {
+/// The passages that a document should have, none longer than the model reads if `ruler` tells that; equal texts in one
+/// document are told apart by their number.
+fn wanted_passages(document: &str, text: &str, ruler: Option<&Ruler>) -> Result<Vec<Passage>, Error> {
     let mut repeats: BTreeMap<u64, u32> = BTreeMap::new();
-    cut(text)
-        .into_iter()
-        .map(|piece| {
-            let words = &text[piece.begin..piece.end];
-            let hash = fnv(words.as_bytes());
-            let repeat = repeats.entry(hash).or_default();
-            *repeat += 1;
-            let place = Place {
-                document: document.to_owned(),
-                begin: piece.begin as u64,
-                end: piece.end as u64,
-                line: piece.line as u64,
-            };
-            Passage { id: format!("{document}#{hash:016x}.{repeat}"), text: words.to_owned(), place: Some(place) }
-        })
-        .collect()
+    let mut pieces = cut(text);
+    if let Some(ruler) = ruler {
+        pieces = shorten(text, pieces, |words| ruler.share(words))?;
+    }
+    let passages = pieces.into_iter().map(|piece| {
+        let words = &text[piece.begin..piece.end];
+        let hash = fnv(words.as_bytes());
+        let repeat = repeats.entry(hash).or_default();
+        *repeat += 1;
+        let place = Place {
+            document: document.to_owned(),
+            begin: piece.begin as u64,
+            end: piece.end as u64,
+            line: piece.line as u64,
+        };
+        Passage { id: format!("{document}#{hash:016x}.{repeat}"), text: words.to_owned(), place: Some(place) }
+    });
+    Ok(passages.collect())
+}
+
+/// Why a file is not taken in.
+enum PassedOver {
+    /// It is none that could be searched.
+    NoText(String),
+    /// It may be one, and cannot be looked at.
+    Unreadable(String),
 }
 
 /// FNV-1a: names must stay the same from one version of the program to the next, which the standard hasher does not promise.
@@ -182,18 +203,20 @@ fn collect(path: &Path, depth: usize, named: bool, files: &mut Vec<PathBuf>, don
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
+fn read(path: &Path) -> Result<String, PassedOver> {
+    use PassedOver::{NoText, Unreadable};
+    let unreadable = |error: std::io::Error| Unreadable(error.to_string());
+    let about = std::fs::metadata(path).map_err(unreadable)?;
     // A pipe would be waited for, and a device has no end.
     if !about.is_file() {
-        return Err("not a file".into());
+        return Err(NoText("not a file".into()));
     }
     let size = about.len();
     if size > MOST_BYTES {
-        return Err(format!("{} MiB are more than the limit of {} MiB", size >> 20, MOST_BYTES >> 20));
+        return Err(NoText(format!("{} MiB are more than the limit of {} MiB", size >> 20, MOST_BYTES >> 20)));
     }
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map_err(|_| "not UTF-8 text".into())
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|_| NoText("not UTF-8 text".into()))
 }
 
 fn progress(number: usize, total: usize, file: &Path) {

@@ -316,6 +316,14 @@ async fn model<'a>(connection: &zbus::Connection, name: &str) -> eddy_ipc::Resul
     Ok(ModelProxy::builder(connection).path(path).build().await?)
 }
 
+/// The folder of a model of the daemon's, on its machine's disk.
+///
+/// # Errors
+/// When there is no such model, or nobody answers.
+pub fn folder(daemon: &Daemon, name: &str) -> anyhow::Result<String> {
+    daemon.call(async |connection| Ok::<_, eddy_ipc::Error>(model(connection, name).await?.folder().await?))
+}
+
 fn known(daemon: &Daemon, name: &str) -> anyhow::Result<()> {
     let known = listed(daemon)?.iter().any(|model| model.name == name);
     anyhow::ensure!(known, "{name}: the daemon has no such model; `eddy models list` shows those that it has");

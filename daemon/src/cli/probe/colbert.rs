@@ -27,7 +27,7 @@ pub fn run(arguments: &Arguments, dump: Option<&Dump>) -> anyhow::Result<Outcome
     let mut encoder = Encoder::load(&engine.runtime, &arguments.folder, wanted, engine.interrupt.stop())?;
     let loading = begun.elapsed();
     let begun = Instant::now();
-    let tokens = encoder.tokens(text, side)?;
+    let tokens = encoder.ruler().tokens(text, side)?;
     let vectors = encoder.encode(&[text], side)?.remove(0);
     let encoding = begun.elapsed();
     if let Some(dump) = dump {

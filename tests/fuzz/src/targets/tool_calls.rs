@@ -1,6 +1,6 @@
 //! Tool calls: what is read can be written and read again.
 
-use eddy_models::chat::tools::{read_calls, read_reply, write_calls};
+use eddy_models::chat::tools::{read_calls, read_cut_reply, read_reply, write_calls};
 
 use super::{Target, words};
 
@@ -10,8 +10,12 @@ pub struct ToolCalls;
 impl Target for ToolCalls {
     fn run(&mut self, input: &[u8]) -> String {
         let text = String::from_utf8_lossy(input);
+        let cut = read_cut_reply(&text);
         let reply = match read_reply(&text) {
-            Ok(reply) => format!("{} calls in a reply", reply.calls.len().min(3)),
+            Ok(reply) => {
+                assert_eq!(reply, cut, "a reply that is whole was cut off nowhere");
+                format!("{} calls in a reply", reply.calls.len().min(3))
+            }
             Err(error) => error.to_string(),
         };
         match read_calls(&text) {
