@@ -14,7 +14,7 @@ LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_H
 PYTHON ?= python3.12
 SYSTEM_PYTHON ?= python3
 FIXTURE_ENV ?= target/fixtures-env
-FUZZ_SECONDS ?= 15
+FUZZ_SECONDS ?= 60
 # `make demo ASK='--ask "What is the capital of Italy?"'` asks something else.
 ASK ?=
 
@@ -37,7 +37,7 @@ test: test-packages rust runtime bus-client judge llama qdrant ## Check formatti
 	target/debug/eddy-fuzz --seconds $(FUZZ_SECONDS)
 
 .PHONY: fuzz
-fuzz: rust ## Hostile input for what reads input, FUZZ_SECONDS (15) for each of four targets.
+fuzz: rust ## Hostile input for what reads input, FUZZ_SECONDS (60) for each of four targets.
 	@$(LINTED) cargo build --quiet --locked --workspace
 	target/debug/eddy-fuzz --seconds $(FUZZ_SECONDS)
 

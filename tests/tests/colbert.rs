@@ -205,27 +205,62 @@ fn writer_of_the_kill_test() {
     }
 }
 
+/// Groups of ten passages that are replaced together, and one more that comes and goes.
+const GROUPS: u32 = 8;
+
+fn group(group: u32, version: u32) -> (Vec<Passage>, Vec<Vectors>) {
+    let text = |number| Passage { text: format!("version {version}"), ..passage(number) };
+    let numbers = group * 10..group * 10 + 10;
+    // So many rows that those which no longer count are cleared away again and again.
+    (numbers.clone().map(text).collect(), numbers.map(|number| some_vectors(version * 1000 + number, 60)).collect())
+}
+
+/// Another killed process: it replaces a group, or takes the last one out, or puts it back.
+#[test]
+fn changer_of_the_kill_test() {
+    let Some(folder) = std::env::var_os("EDDY_TEST_CHANGED_INDEX") else { return };
+    let mut index = LocalIndex::open(Path::new(&folder), Access::Write).unwrap();
+    let last: Vec<String> = group(GROUPS, 0).0.into_iter().map(|passage| passage.id).collect();
+    let last: Vec<&str> = last.iter().map(String::as_str).collect();
+    for version in 1.. {
+        let (passages, vectors) = group(version % GROUPS, version);
+        index.add(&passages, &vectors).unwrap();
+        match version % 2 {
+            0 => assert_eq!(index.remove(&last).unwrap(), 10),
+            _ => {
+                let (passages, vectors) = group(GROUPS, version);
+                index.add(&passages, &vectors).unwrap();
+            }
+        }
+        println!("batch {version}");
+    }
+}
+
+/// Has the test `writer` work on `index`, kills it after so many batches, and returns the last one that it has finished.
+fn killed(writer: &str, variable: &str, index: &Path, batches: usize) -> u32 {
+    let mut writer = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", writer, "--nocapture"])
+        .env(variable, index)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    let done = lines
+        .filter_map(|line| line.unwrap().rsplit_once("batch ").map(|(_, batch)| batch.parse().unwrap()))
+        .nth(batches - 1);
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    done.unwrap()
+}
+
 #[test]
 fn a_killed_writer_loses_at_most_its_unfinished_batch() {
     for round in 0..5 {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "writer_of_the_kill_test", "--nocapture"])
-            .env("EDDY_TEST_INDEX", folder.path().join("index"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
-        let done: Vec<u32> = lines
-            .by_ref()
-            .filter_map(|line| line.unwrap().rsplit_once("batch ").map(|(_, batch)| batch.parse().unwrap()))
-            .take(3 + round)
-            .collect();
-        writer.kill().unwrap();
-        writer.wait().unwrap();
+        let done = killed("writer_of_the_kill_test", "EDDY_TEST_INDEX", &folder.path().join("index"), 3 + round);
 
         let mut index = LocalIndex::open(&folder.path().join("index"), Access::Write).unwrap();
-        let finished = (done.last().unwrap() + 1) as usize * 50;
+        let finished = (done + 1) as usize * 50;
         assert!(
             index.passages() >= finished && index.passages().is_multiple_of(50),
             "{} of {finished}",
@@ -237,6 +272,44 @@ fn a_killed_writer_loses_at_most_its_unfinished_batch() {
         }
         fill(&mut index, 100_000..100_010);
         assert_eq!(index.search(&some_vectors(100_003, 4 + 100_003 % 13), 1).unwrap()[0].passage, passage(100_003));
+    }
+}
+
+#[test]
+fn what_a_killed_writer_replaces_and_removes_is_old_or_new_as_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut index = LocalIndex::create(folder.path(), WIDTH, "test").unwrap();
+    for number in 0..=GROUPS {
+        let (passages, vectors) = group(number, 0);
+        index.add(&passages, &vectors).unwrap();
+    }
+    drop(index);
+    for round in 0..4 {
+        let done = killed("changer_of_the_kill_test", "EDDY_TEST_CHANGED_INDEX", folder.path(), 1 + 5 * round);
+        let index = LocalIndex::open(folder.path(), Access::Write).unwrap();
+        let version_of = |number: u32| -> Option<u32> {
+            // The two newest versions that this passage had, begun or done.
+            let had = |version: &u32| match number / 10 {
+                GROUPS => version % 2 == 1 || *version == 0,
+                group => version % GROUPS == group || *version == 0,
+            };
+            (0..=done + 1).rev().filter(had).take(2).find(|version| {
+                let hit = index.search(&some_vectors(version * 1000 + number, 60), 1).unwrap().remove(0);
+                let found = hit.score > 59.0;
+                assert!(!found || hit.passage.text == format!("version {version}"), "{:?}", hit.passage);
+                found
+            })
+        };
+        let mut whole = 0;
+        for group in 0..=GROUPS {
+            let versions: Vec<Option<u32>> = (group * 10..group * 10 + 10).map(version_of).collect();
+            assert!(versions.iter().all(|version| version == &versions[0]), "group {group}: {versions:?}");
+            assert!(versions[0].is_some() || group == GROUPS, "group {group} is lost");
+            whole += 10 * usize::from(versions[0].is_some());
+        }
+        assert_eq!(index.passages(), whole);
+        let finished = version_of(done % GROUPS * 10);
+        assert!(finished >= Some(done), "batch {done} was finished, {finished:?} is there");
     }
 }
 

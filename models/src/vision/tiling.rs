@@ -5,6 +5,10 @@ use crate::error::Result;
 use super::intake::unseeable;
 use super::settings::Settings;
 
+/// A side is at least one token, which makes long and narrow images larger than an entry should be. The reference sets no
+/// bound; attention over this many entries' patches takes about a gigabyte.
+const LONGEST: usize = 4;
+
 /// Width and height in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
@@ -32,14 +36,14 @@ impl Tiling {
     /// Decides for an image of `width` by `height` pixels.
     ///
     /// # Errors
-    /// [`Error::Unseeable`](crate::Error::Unseeable) for an image without pixels or so long that the whole of it does not fit
-    /// one entry.
+    /// [`Error::Unseeable`](crate::Error::Unseeable) for an image without pixels, or one so long that the whole of it comes to
+    /// more than four times the patches of an entry.
     pub fn of(settings: &Settings, width: usize, height: usize) -> Result<Self> {
         if width == 0 || height == 0 {
             return Err(unseeable("it has no pixels".into(), "give another image"));
         }
         let whole = whole_size(settings, width, height);
-        if whole.width.saturating_mul(whole.height) > settings.most_patches() * settings.patch * settings.patch {
+        if whole.width.saturating_mul(whole.height) > LONGEST * settings.most_patches() * settings.patch.pow(2) {
             return Err(unseeable(
                 format!("{width} by {height} pixels are too long and narrow to be looked at as one"),
                 "cut it into pieces",
@@ -150,6 +154,7 @@ mod tests {
             ((1920, 1080), ([2, 4], 2300)),
             ((2000, 300), ([1, 7], 2038)),
             ((100, 1500), ([1, 1], 141)),
+            ((12_000, 100), ([1, 10], 2735)),
         ] {
             assert_eq!(counted(size.0, size.1), expected, "{size:?}");
         }
