@@ -11,6 +11,7 @@ use eddy_audio::wav::read_wav;
 use eddy_config::Sources;
 use eddy_models::RuntimeOptions;
 use eddy_models::folder::{Precision, Wanted};
+use eddyd::engine::{self, Caller, Choice, Ending, Job, Task, Urgency};
 use eddyd::voice::{Audience, Change, Local, State, Told, TurnEnd, Voice};
 
 use crate::fixtures::{composed, fixture, runtime_folder};
@@ -74,6 +75,18 @@ impl Audience for Witness {
     }
 }
 
+/// Work as urgent as the voice, so that both take turns.
+struct Slowness(Duration);
+
+impl<M> Job<M> for Slowness {
+    fn step(&mut self, _: &mut M) -> engine::Step {
+        std::thread::sleep(self.0);
+        engine::Step::More
+    }
+
+    fn end(&mut self, _: Option<&mut M>, _: Ending) {}
+}
+
 /// A voice that lives.
 pub struct Living {
     local: Local,
@@ -102,6 +115,15 @@ impl Living {
         });
         let local = Local::start(&folder, wanted, runtime, config, Arc::clone(&witness) as _, observer).unwrap();
         Self { local, witness, _folder: composed }
+    }
+
+    /// From now on something else takes so much of the engine's time before every step of the voice.
+    pub fn slow_down(&self, step: Duration) {
+        let engine = self.local.engine();
+        let choice = Choice { task: Task::Speech, named: None, preferred: "" };
+        let model = engine.choose(choice).unwrap();
+        let ticket = Caller::new().ticket(1).unwrap();
+        engine.submit(Box::new(Slowness(step)), model, Urgency::Voice, ticket).unwrap();
     }
 
     pub fn voice(&self) -> &Voice {

@@ -19,7 +19,7 @@ mod status;
 mod streams;
 mod turn;
 
-pub use crate::jobs::{Audience, RATE, Told, TurnEnd};
+pub use crate::jobs::{Account, Audience, RATE, Told, TurnEnd, remark};
 pub use barge_in::Echo;
 pub(crate) use devices::loudspeaker;
 pub use handle::{Parts, Voice};
