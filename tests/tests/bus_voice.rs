@@ -58,7 +58,7 @@ fn a_turn_is_told_to_the_one_who_asked_for_it() {
         let heard = tokio::time::timeout(Duration::from_secs(20), turn.end()).await.unwrap();
         assert_eq!(heard.state, RequestState::Done, "{heard:?}");
         assert!(heard.outcome.text.is_some() && heard.outcome.samples > Some(0), "{heard:?}");
-        for stage in ["wait", "think", "hear", "prefill"] {
+        for stage in ["wait", "think", "hear", "prefill", "rtf", "held_back", "ran_dry"] {
             assert!(heard.outcome.latency.contains_key(stage), "{stage}: {heard:?}");
         }
         let mut words = Vec::new();

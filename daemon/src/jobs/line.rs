@@ -72,6 +72,7 @@ pub fn remark(figure: impl Fn(&str) -> Option<f64>) -> Option<String> {
     let dry = match dry as u32 {
         0 => String::new(),
         1 => ", paused once".to_owned(),
+        2 => ", paused twice".to_owned(),
         times => format!(", paused {times} times"),
     };
     Some(format!("speech takes {factor:.2} times its length here: held back {held:.1} s{dry}"))

@@ -100,7 +100,8 @@ impl OnnxLoader {
                 let identity = speech.identity();
                 let changed = identity.repairs.iter().chain(&identity.rounded).cloned();
                 let remarks = changed.chain(speech.lacking()).collect();
-                let model = Model::Speech(Box::new(SpeechModel { speech, kept: HashMap::new(), paces: Paces::default() }));
+                let model =
+                    Model::Speech(Box::new(SpeechModel { speech, kept: HashMap::new(), paces: Paces::default() }));
                 Ok(Loaded { model, brake: Arc::new(stop), remarks, guard })
             }
             Some(Task::Text) => {

@@ -214,7 +214,8 @@ impl LiveJob {
         let backbone = speech.backbone();
         let kept = kept.remove(&memory.id());
         let aside = (self.work.when_slow == WhenSlow::Shorten && paces.is_slow()).then_some(BRIEFLY);
-        let opened = memory.open(kept, aside, (room, context), |cache| backbone.snapshot(cache), || backbone.new_cache())?;
+        let opened =
+            memory.open(kept, aside, (room, context), |cache| backbone.snapshot(cache), || backbone.new_cache())?;
         if opened.folded > 0
             && let Some(audience) = &self.work.audience
         {
