@@ -149,6 +149,30 @@ fn locks_hold_the_microphone_shut() {
 }
 
 #[test]
+fn a_conversation_at_a_terminal_has_the_room_to_itself() {
+    live("a_conversation_at_a_terminal_has_the_room_to_itself", &["voice.mode=open"], async |_, daemon| {
+        let client = daemon.client().await;
+        let assistant = AssistantProxy::new(&client).await.unwrap();
+        let open = async || assistant.microphone_in_use().await.unwrap();
+        within(Duration::from_secs(5), "the microphone is open", open).await;
+        let mut talk = daemon
+            .command(eddy_tests::eddy::binary().to_str().unwrap(), &["talk"])
+            .env("ORT_DYLIB_PATH", eddy_tests::fixtures::runtime_folder().join("libonnxruntime.so.1.32.0"))
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        within(Duration::from_secs(10), "the daemon listens no more", async || !open().await).await;
+        assert_eq!(assistant.state().await.unwrap(), "muted");
+        std::io::Write::write_all(&mut talk.stdin.take().unwrap(), b"q").unwrap();
+        let told = talk.wait_with_output().unwrap();
+        let said = String::from_utf8(told.stdout).unwrap();
+        assert!(told.status.success() && said.contains("eddyd keeps its microphone closed"), "{}: {said}", told.status);
+        within(Duration::from_secs(5), "the daemon listens again", open).await;
+    });
+}
+
+#[test]
 fn texts_are_said_one_after_the_other_and_can_be_cut() {
     let settings = ["models.precision=fp32"];
     live("texts_are_said_one_after_the_other_and_can_be_cut", &settings, async |server, daemon| {

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use eddy_ipc::client::RequestProxy;
+use eddy_ipc::client::{AssistantProxy, RequestProxy};
 use eddy_ipc::{Bus, Collection, Delta, Options, RequestState, Token, path};
 use futures_util::StreamExt;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::sync::Notify;
 use zbus::Connection;
+use zbus::fdo::DBusProxy;
 
 use super::Outcome;
 use crate::bus::Address;
@@ -41,6 +42,33 @@ impl BusArguments {
             (None, false) => Address::Session,
         }
     }
+
+    async fn connection(&self) -> zbus::Result<Connection> {
+        let address = self.address();
+        let builder = match &address {
+            Address::Session => zbus::connection::Builder::session(),
+            Address::System => zbus::connection::Builder::system(),
+            Address::Given(address) => zbus::connection::Builder::address(address.as_str()),
+        };
+        builder.method_timeout(PATIENCE).build().await
+    }
+}
+
+/// Has the daemon keep its microphone closed until what is returned is dropped; `None` where none runs. Starts none.
+///
+/// # Errors
+/// When there is one and it refuses.
+pub fn hush(arguments: &BusArguments) -> anyhow::Result<Option<OwnedFd>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let Ok(connection) = arguments.connection().await else { return Ok(None) };
+        let name = Bus::Assistant.name().try_into().context("a name of the bus")?;
+        if !DBusProxy::new(&connection).await?.name_has_owner(name).await? {
+            return Ok(None);
+        }
+        let lock = AssistantProxy::new(&connection).await?.acquire_mute().await;
+        Ok(Some(lock.context("eddyd listens too, and does not close its microphone for this conversation")?.into()))
+    })
 }
 
 /// A connection to the daemon.
@@ -89,13 +117,7 @@ impl Daemon {
     pub fn connect(arguments: &BusArguments) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let address = arguments.address();
-        let builder = match &address {
-            Address::Session => zbus::connection::Builder::session(),
-            Address::System => zbus::connection::Builder::system(),
-            Address::Given(address) => zbus::connection::Builder::address(address.as_str()),
-        };
-        let connected = runtime.block_on(builder.method_timeout(PATIENCE).build());
-        let connection = connected.with_context(|| {
+        let connection = runtime.block_on(arguments.connection()).with_context(|| {
             format!("cannot connect to {address} bus; with --model DIR a verb needs neither bus nor daemon")
         })?;
         let interrupt = Arc::<Interrupt>::default();

@@ -108,7 +108,7 @@ pub fn main() -> ExitCode {
     };
     let bus = &cli.bus;
     let outcome = match cli.verb {
-        Verb::Talk(arguments) => talk::run(arguments),
+        Verb::Talk(arguments) => talk::run(arguments, bus),
         Verb::Converse(arguments) => converse::run(arguments, bus),
         Verb::Transcribe(arguments) => transcribe::run(arguments, bus),
         Verb::Say(arguments) => say::run(arguments, bus),

@@ -13,6 +13,7 @@ use eddy_config::{MicrophoneMode, Paths, Sources};
 use serde_json::{Value, json};
 
 use super::Outcome;
+use super::daemon::{BusArguments, hush};
 use super::model::{LoadArguments, own_model};
 use super::output::seconds;
 use crate::voice::{Audience, Change, Local, State, Told, Voice, remark};
@@ -62,7 +63,7 @@ enum News {
 ///
 /// # Errors
 /// One line about what went wrong.
-pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcome> {
     let mut sources = Sources::standard(&Paths::from_environment()?);
     sources.only.clone_from(&arguments.load.config);
     let mut config = sources.load()?.config;
@@ -74,12 +75,17 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let observer = Box::new(move |change: &Change| drop(states.send(News::State(Box::new(change.clone())))));
     let (wanted, runtime) = (arguments.load.wanted()?, arguments.load.runtime()?);
     let model = arguments.model.map_or_else(own_model, Ok)?;
+    // Two that listen in one room would both answer.
+    let hushed = hush(bus)?;
     let local = Local::start(&model, wanted, runtime, Arc::new(config), audience, observer)?;
     signals(send.clone())?;
     let _raw = RawKeys::take();
     keys(send)?;
     let mut screen = Screen::new(arguments.json);
     screen.line("keys: space listen or stop, i interrupt, m mute or unmute, q quit")?;
+    if hushed.is_some() {
+        screen.line("eddyd keeps its microphone closed until this conversation ends")?;
+    }
     follow(local.voice(), &news, &mut screen)
 }
 

@@ -538,7 +538,7 @@ fn a_model_whose_files_are_changed_goes_with_its_jobs() {
         let (name, how) = bench.next_end();
         assert!(how.starts_with("ModelFailed: ") && how.contains("changed"), "{name}: {how}");
     }
-    assert_eq!(bench.state("a"), ModelState::Failed);
+    bench.wait_for("it is said", |bench| bench.state("a") == ModelState::Failed);
     // Whole again, and asked for by name.
     bench.loader.broken.store(false, Ordering::SeqCst);
     let (answer, answered) = channel();

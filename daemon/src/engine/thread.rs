@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
@@ -66,7 +67,7 @@ pub(super) struct Worker<M> {
     full: Vec<(Instant, Entry<M>)>,
     /// Models that are wanted, the first wanted first. One is loaded at a time: two would only share the disk.
     wanted: Vec<String>,
-    loading: bool,
+    loading: Option<JoinHandle<()>>,
     loads: (Sender<LoadResult<M>>, Receiver<LoadResult<M>>),
     ties: Ties,
     /// The statuses have to be published again.
@@ -84,7 +85,7 @@ impl<M: Send + 'static> Worker<M> {
             queue: Queue::new(),
             full: Vec::new(),
             wanted: Vec::new(),
-            loading: false,
+            loading: None,
             loads: crossbeam_channel::bounded(1),
             ties,
             changed: true,
@@ -106,6 +107,8 @@ impl<M: Send + 'static> Worker<M> {
         }
         self.end_all();
         self.publish();
+        // A process that ends while the runtime still builds a session ends with a crash.
+        self.join_load();
     }
 
     /// Loads and unloads what has to be, and says so.
@@ -243,7 +246,7 @@ impl<M: Send + 'static> Worker<M> {
     }
 
     fn start_loads(&mut self) {
-        while !self.loading && !self.wanted.is_empty() {
+        while self.loading.is_none() && !self.wanted.is_empty() {
             let name = self.wanted[0].clone();
             let Some(slot) = self.slots.get(&name) else {
                 self.wanted.remove(0);
@@ -311,14 +314,20 @@ impl<M: Send + 'static> Worker<M> {
             let _ = back.send((folder.name, result));
         });
         match spawned {
-            Ok(_) => self.loading = true,
+            Ok(thread) => self.loading = Some(thread),
             Err(error) => self.loaded(name, Err(format!("no thread to load it: {error}"))),
         }
         self.changed = true;
     }
 
+    fn join_load(&mut self) {
+        if let Some(thread) = self.loading.take() {
+            let _ = thread.join();
+        }
+    }
+
     fn loaded(&mut self, name: &str, result: std::result::Result<Loaded<M>, String>) {
-        self.loading = false;
+        self.join_load();
         self.changed = true;
         let Some(slot) = self.slots.get_mut(name) else { return };
         let reason = result.as_ref().err().cloned();

@@ -2,6 +2,7 @@
 //! finished a turn sounds, who has a thread of its own because an answer takes a tenth of a second.
 
 use std::collections::VecDeque;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -92,10 +93,22 @@ impl Listener {
     }
 }
 
-/// The judge, on a thread of its own.
+/// The judge, on a thread of its own, which ends before this is gone: a process that ends while the runtime still computes
+/// ends with a crash.
 pub struct Judge {
-    questions: Sender<(u32, Vec<f32>)>,
+    /// `None` once it is to end.
+    questions: Option<Sender<(u32, Vec<f32>)>>,
     answers: Receiver<(u32, f32)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Judge {
+    fn drop(&mut self) {
+        self.questions = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Judge {
@@ -106,7 +119,7 @@ impl Judge {
     pub fn start(runtime: Runtime) -> std::io::Result<Self> {
         let (questions, asked) = crossbeam_channel::bounded::<(u32, Vec<f32>)>(4);
         let (answer, answers) = crossbeam_channel::bounded(4);
-        std::thread::Builder::new().name("turn-judge".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("turn-judge".into()).spawn(move || {
             let model = Stop::new(&runtime).and_then(|stop| EndOfTurn::load(&runtime, &stop));
             let mut model = match model {
                 Ok(model) => model,
@@ -123,13 +136,15 @@ impl Judge {
                 }
             }
         })?;
-        Ok(Self { questions, answers })
+        Ok(Self { questions: Some(questions), answers, thread: Some(thread) })
     }
 
     /// Asks about the pause with this number; without a free judge, silence alone decides.
     pub fn ask(&self, number: u32, sound: &[f32]) {
         let last = &sound[sound.len().saturating_sub(EndOfTurn::REACH)..];
-        let _ = self.questions.try_send((number, last.to_vec()));
+        if let Some(questions) = &self.questions {
+            let _ = questions.try_send((number, last.to_vec()));
+        }
     }
 
     /// The probability that the turn had ended, if it has come for this pause.

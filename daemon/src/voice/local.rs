@@ -19,7 +19,7 @@ pub struct Local {
 }
 
 impl Local {
-    /// Starts both with the model in `folder`, which is brought into memory at once.
+    /// Starts both with the model in `folder`, which begins to be brought into memory.
     ///
     /// # Errors
     /// A sentence when the folder holds no usable model; those of the system.

@@ -1,5 +1,6 @@
 //! A long conversation, in which nothing may grow; and a long silence, which may cost next to nothing.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use eddyd::voice::State;
@@ -28,6 +29,19 @@ fn used() -> f64 {
     let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap())
         / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// The same for each of its threads, by name; threads of one name together.
+fn used_by_thread() -> BTreeMap<String, f64> {
+    let mut used = BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        // A thread may end while it is looked at.
+        let Ok(text) = std::fs::read_to_string(task.path().join("schedstat")) else { continue };
+        let Ok(name) = std::fs::read_to_string(task.path().join("comm")) else { continue };
+        let nanoseconds: f64 = text.split(' ').next().unwrap().parse().unwrap();
+        *used.entry(name.trim().to_owned()).or_default() += nanoseconds / 1e9;
+    }
+    used
 }
 
 /// So many minutes of questions and answers.
@@ -96,9 +110,16 @@ pub fn idle(length: f64, server: &mut Server) -> Report {
     super::ears::add_noise(&mut hiss, 3e-4, 1);
     let _room = server.speak(hiss);
     std::thread::sleep(Duration::from_secs(8));
-    let (begun, before) = (Instant::now(), used());
+    let (begun, before, threads) = (Instant::now(), used(), used_by_thread());
     std::thread::sleep(minutes(length));
-    let share = (used() - before) / begun.elapsed().as_secs_f64();
+    let time = begun.elapsed().as_secs_f64();
+    let share = (used() - before) / time;
+    for (name, after) in used_by_thread() {
+        let share = (after - threads.get(&name).copied().unwrap_or_default()) / time;
+        if share >= 5e-4 {
+            report.line(&format!("of it the thread {name}: {:.2} %", share * 1e2));
+        }
+    }
     report.promise(
         "idle with an open microphone: at most 2 % of a core",
         &format!("{:.2} %", share * 1e2),
