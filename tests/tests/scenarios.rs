@@ -10,7 +10,7 @@ use eddy_ipc::FinishReason;
 use eddy_tests::heard::{COMPARED, PIECE, find, to_compare};
 use eddy_tests::room::{Living, ROOM, echo, noise, spoken};
 use eddy_tests::server::{Listener, Server, Speaker, with_server, within};
-use eddyd::voice::{RATE, TurnEnd};
+use eddyd::voice::{RATE, State, TurnEnd};
 use serde::Deserialize;
 
 #[global_allocator]
@@ -284,7 +284,11 @@ fn answers(play: &Play<'_>, scenario: &Scenario, ear: &Listener) {
                 "written" => {
                     assert!(end.played == 0 && answer.is_empty() && !end.text.is_empty(), "{end:?}");
                     assert!(end.reason.is_some_and(|reason| reason != FinishReason::Cancelled));
-                    let loudest = heard[from..].iter().fold(0.0f32, |most, s| most.max(s.abs()));
+                    let thinking = diary.states.iter().rev().find(|(_, state, _)| *state == State::Thinking);
+                    let since = thinking.unwrap().0.elapsed().as_secs_f64() * f64::from(COMPARED);
+                    let begin = heard.len().saturating_sub(since as usize);
+                    assert!(heard.len() - begin > COMPARED as usize, "{number}: too little was recorded");
+                    let loudest = heard[begin..].iter().fold(0.0f32, |most, s| most.max(s.abs()));
                     assert!(loudest < 1e-3, "{number}: {loudest} was heard of it");
                     continue;
                 }
