@@ -104,6 +104,7 @@ impl Living {
         let composed = composed("speech-a", Some("speech-a-talkative"));
         let (folder, wanted) = match model {
             "talkative" => (composed.path().to_path_buf(), Wanted::Exactly(Precision::Fp32)),
+            "shipped" => (Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/embedded/eddy-small"), Wanted::Auto),
             folder if Path::new(folder).is_absolute() => (folder.into(), Wanted::Auto),
             name => (fixture(name), Wanted::Auto),
         };

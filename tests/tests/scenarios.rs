@@ -90,6 +90,9 @@ struct Expect {
     /// How often the voice paused because there was no more, at least and at most.
     #[serde(default)]
     ran_dry: (u64, u64),
+    /// What each answer says.
+    #[serde(default)]
+    texts: Vec<String>,
     /// What the reason of the last state says.
     reason: Option<String>,
 }
@@ -231,7 +234,10 @@ fn run(file: &str) {
 fn paces(play: &Play<'_>, expect: &Expect) {
     play.living.witness.read(|diary| {
         for (number, end) in diary.ended.iter().enumerate() {
-            println!("{number}: {:?}", end.latency);
+            println!("{number}: {:?}, {:?}", end.text, end.latency);
+            if let Some(text) = expect.texts.get(number) {
+                assert_eq!(end.text, *text);
+            }
             let figure = |name: &str| end.latency.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
             if let Some((least, most)) = expect.rtf.get(number) {
                 let rtf = figure("last_rtf").or(figure("rtf")).unwrap();
@@ -415,6 +421,11 @@ fn slow_machine() {
 #[test]
 fn slow_machine_in_text() {
     run("slow-machine-in-text.toml");
+}
+
+#[test]
+fn slow_machine_in_short() {
+    run("slow-machine-in-short.toml");
 }
 
 #[test]

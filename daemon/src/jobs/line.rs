@@ -124,13 +124,15 @@ impl SoundLine {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let state = self.state();
-        state.made - state.played < AHEAD + state.lead
+        // No more can be made in the time that may be waited for.
+        let held = (self.patience.as_secs_f64() * f64::from(RATE)) as u64;
+        state.made - state.played < AHEAD + state.lead.min(held)
     }
 
     /// Says how much has to be ready before it sounds, and at what real-time factor more is made.
     pub fn expect(&self, lead: Duration, factor: Option<f64>) {
         let mut state = self.state();
-        state.lead = (lead.min(self.patience).as_secs_f64() * f64::from(RATE)) as u64;
+        state.lead = (lead.as_secs_f64() * f64::from(RATE)) as u64;
         state.account.factor = factor;
     }
 

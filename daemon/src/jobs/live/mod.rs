@@ -320,7 +320,7 @@ impl LiveJob {
 
     /// Says how much of the sound has to be ready, and ends an answer that would have to wait for too long.
     fn keep_up(&self, turn: &mut Turn, paces: &Paces) {
-        if turn.pace().measured().is_none() {
+        if turn.pace().factor().is_none() {
             return;
         }
         self.work.line.expect(turn.lead(paces), turn.pace().measured());
