@@ -296,4 +296,17 @@ mod tests {
         let held_back = Duration::from_secs(3);
         assert_eq!(line.account(), Account { factor: Some(9.0), held_back, ran_dry: 1, written: false });
     }
+
+    #[test]
+    fn only_what_was_too_slow_is_remarked_upon() {
+        let keeps_up = Account { factor: Some(0.8), held_back: Duration::from_millis(200), ..Account::default() };
+        assert_eq!((keeps_up.remark(), Account::default().remark()), (None, None));
+        let slow = Account { factor: Some(1.5), held_back: Duration::from_millis(1_900), ran_dry: 2, written: false };
+        let wanted = "speech takes 1.50 times its length here: held back 1.9 s, paused twice";
+        assert_eq!(slow.remark().as_deref(), Some(wanted));
+        let written = Account { written: true, ..slow };
+        let wanted = "written only, because speech takes 1.50 times its length here";
+        assert_eq!(written.remark().as_deref(), Some(wanted));
+        assert_eq!(written.latency(), [("last_rtf", 1.5)]);
+    }
 }

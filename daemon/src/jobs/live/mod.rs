@@ -261,7 +261,9 @@ impl LiveJob {
             self.work.line.write_only(paces.factor());
         }
         let mut turn = Turn::new(speech, rows, options, audible)?;
-        turn.follow(paces);
+        if audible {
+            turn.follow(paces);
+        }
         self.hearing += begun.elapsed();
         Ok(Answering {
             base,
