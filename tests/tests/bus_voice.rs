@@ -65,6 +65,8 @@ fn a_turn_is_told_to_the_one_who_asked_for_it() {
         let rtf = f64::try_from(report.remove("speech_rtf").unwrap()).unwrap();
         assert!((rtf - heard.outcome.latency["rtf"]).abs() < 1e-9, "{rtf} of the last answer: {heard:?}");
         assert!(!bool::try_from(report.remove("speech_written").unwrap()).unwrap());
+        let status = daemon.run(eddy_tests::eddy::binary().to_str().unwrap(), &["status"]);
+        assert!(status.contains(&format!("speech    takes {rtf:.2} times its length")), "{status}");
         let mut words = Vec::new();
         while words.last().is_none_or(|word| word != "idle") {
             let change = tokio::time::timeout(Duration::from_secs(5), states.next()).await.unwrap().unwrap();
