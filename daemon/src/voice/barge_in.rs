@@ -90,7 +90,7 @@ const IN_A_ROW: u32 = 2;
 /// How fast the noise may rise, from chunk to chunk.
 const RISE: f32 = 1.02;
 /// Quiet after which a suspicion is dropped.
-const QUIET: Duration = Duration::from_millis(192);
+const QUIET: Duration = Duration::from_millis(128);
 /// The longest that playback is held without an answer: murmurs between the thresholds must not hold it for ever.
 const LONGEST: Duration = Duration::from_millis(2_000);
 
@@ -207,7 +207,7 @@ mod tests {
     fn a_cough_is_denied_soon_after_it() {
         let mut detector = detector();
         assert_eq!(feed(&mut detector, VOICE, 4), [(1, Verdict::Suspected)]);
-        assert_eq!(feed(&mut detector, QUIETNESS, 10), [(6, Verdict::Denied)]);
+        assert_eq!(feed(&mut detector, QUIETNESS, 10), [(4, Verdict::Denied)]);
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         // Nor does it confirm what something else has begun.
         feed(&mut detector, VOICE, 1);
         assert_eq!(feed(&mut detector, ECHO, 20), []);
-        assert_eq!(feed(&mut detector, QUIETNESS, 10), [(6, Verdict::Denied)]);
+        assert_eq!(feed(&mut detector, QUIETNESS, 10), [(4, Verdict::Denied)]);
     }
 
     #[test]
