@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use eddy_audio::wav::read_wav;
 use eddy_config::Sources;
-use eddy_models::RuntimeOptions;
 use eddy_models::folder::{Precision, Wanted};
+use eddy_models::listening::VoiceActivity;
+use eddy_models::listening::wake_word::{Embedder, Examples};
+use eddy_models::{RuntimeOptions, Stop};
 use eddyd::voice::{Audience, Change, Local, State, Told, TurnEnd, Voice};
 
-use crate::fixtures::{composed, fixture, runtime_folder};
+use crate::fixtures::{composed, fixture, runtime, runtime_folder};
 use crate::server::{Server, within};
 
 /// The rate of the room.
@@ -163,6 +165,19 @@ pub fn said(voice: &str, text: &str) -> Vec<f32> {
     let mut random = fastrand::Rng::with_seed(text.len() as u64);
     sound.iter_mut().for_each(|sample| *sample += 1e-3 * (random.f32() - 0.5));
     sound
+}
+
+/// What `eddy wake enroll` keeps of a phrase in the voice of [`spoken`].
+pub fn enrolled(phrase: &str) -> tempfile::NamedTempFile {
+    let takes = ["en-gb:150", "en-gb:142", "en-gb:160"].map(|voice| said(voice, phrase));
+    let runtime = runtime();
+    let stop = Stop::new(&runtime).unwrap();
+    let mut embedder = Embedder::load(&runtime, &stop).unwrap();
+    let mut detector = VoiceActivity::load(&runtime, &stop).unwrap();
+    let examples = Examples::enrol(&mut embedder, &mut detector, &takes).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    serde_json::to_writer(&file, &examples).unwrap();
+    file
 }
 
 fn synthesise(voice: &str, text: &str, rate: u32) -> Vec<f32> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use eddy_audio::realtime::AllocDisabler;
 use eddy_tests::heard::{COMPARED, PIECE, find, to_compare};
-use eddy_tests::room::{Living, ROOM, echo, noise, spoken};
+use eddy_tests::room::{Living, ROOM, echo, enrolled, noise, spoken};
 use eddy_tests::server::{Listener, Server, Speaker, with_server, within};
 use eddyd::voice::RATE;
 use serde::Deserialize;
@@ -21,6 +21,8 @@ struct Scenario {
     #[serde(default = "model")]
     model: String,
     settings: Vec<String>,
+    /// The wake word that is enrolled, if any.
+    enrol: Option<String>,
     /// Milliseconds from the loudspeaker to the microphone, if it hears it.
     echo: Option<u32>,
     /// Level of that echo, as a part of full scale.
@@ -180,7 +182,10 @@ fn run(file: &str) {
         }
         let recorder = server.listen("vmic");
         let ear = server.listen("vspk.monitor");
-        let living = Living::start(&scenario.model, &scenario.settings);
+        let learnt = scenario.enrol.as_deref().map(enrolled);
+        let learnt = learnt.iter().map(|file| format!("voice.wake_word_file=\"{}\"", file.path().display()));
+        let settings: Vec<String> = scenario.settings.iter().cloned().chain(learnt).collect();
+        let living = Living::start(&scenario.model, &settings);
         let mut play = Play { server, living, recorder, speakers: Vec::new(), began: Instant::now() };
         for (number, step) in scenario.step.iter().enumerate() {
             println!("{:7.3} step {number}", play.began.elapsed().as_secs_f64());
@@ -303,6 +308,11 @@ fn push_to_talk() {
 #[ignore = "a proof in real time; `make scenarios` runs it"]
 fn mute() {
     run("mute.toml");
+}
+
+#[test]
+fn wake_word() {
+    run("wake-word.toml");
 }
 
 #[test]
