@@ -114,9 +114,21 @@ impl Graph {
 
     /// Builds the session for a graph that is built into the binary; `name` is what errors call it.
     pub fn carried(runtime: &Runtime, name: &str, bytes: &[u8], stop: &Stop) -> Result<Self> {
-        let session = builder(runtime).and_then(|mut builder| builder.commit_from_memory(bytes));
+        Self::carried_by(builder(runtime), name, bytes, stop)
+    }
+
+    /// The same on the calling thread alone, without the pool that it shares with others: for a small graph that has to be
+    /// done in time whatever the pool is busy with.
+    pub fn carried_alone(runtime: &Runtime, name: &str, bytes: &[u8], stop: &Stop) -> Result<Self> {
+        let builder = builder(runtime)
+            .and_then(|builder| Ok(builder.with_independent_thread_pool()?))
+            .and_then(|builder| Ok(builder.with_intra_threads(1)?));
+        Self::carried_by(builder, name, bytes, stop)
+    }
+
+    fn carried_by(builder: Result<SessionBuilder, ort::Error>, name: &str, bytes: &[u8], stop: &Stop) -> Result<Self> {
         let path = PathBuf::from(name);
-        match session {
+        match builder.and_then(|mut builder| builder.commit_from_memory(bytes)) {
             Ok(session) => Ok(Self { session, path, stop: stop.clone() }),
             Err(error) => Err(Error::Graph { path, reason: one_line(&error.to_string()) }),
         }

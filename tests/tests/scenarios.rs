@@ -352,6 +352,11 @@ fn microphone_unplugged() {
 }
 
 #[test]
+fn another_microphone() {
+    run("another-microphone.toml");
+}
+
+#[test]
 #[ignore = "a proof in real time; `make scenarios` runs it"]
 fn another_loudspeaker() {
     run("another-loudspeaker.toml");

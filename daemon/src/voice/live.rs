@@ -563,6 +563,12 @@ impl Live {
             match news {
                 News::Opened => {
                     self.hearing.restart();
+                    // The turn goes on, and ends by silence, also when the rest of it was lost.
+                    if matches!(self.state, State::Listening | State::Endpointing)
+                        && self.exchanges.current().is_some_and(|exchange| exchange.spoken)
+                    {
+                        self.hearing.begin_turn();
+                    }
                     self.regain();
                     self.answer_listeners(Ok(()));
                 }

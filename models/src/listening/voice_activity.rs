@@ -33,7 +33,7 @@ impl VoiceActivity {
     /// # Errors
     /// [`Error::Graph`] when the runtime refuses it.
     pub fn load(runtime: &Runtime, stop: &Stop) -> Result<Self> {
-        let graph = Graph::carried(runtime, NAME, WEIGHTS, stop)?;
+        let graph = Graph::carried_alone(runtime, NAME, WEIGHTS, stop)?;
         Ok(Self { graph, context: [0.0; CONTEXT], state: vec![0.0; STATE.iter().product()] })
     }
 
