@@ -107,7 +107,7 @@ fixtures: ## Make the fixtures again from the reference implementations (downloa
 	$(FIXTURE_ENV)/bin/pip install --quiet --requirement tests/reference/requirements.txt
 	$(FIXTURE_ENV)/bin/pip install --quiet --no-deps --requirement tests/reference/requirements-more.txt
 	$(FIXTURE_ENV)/bin/pip uninstall --quiet --yes torchaudio
-	for family in speech text vision colbert listening; do
+	for family in speech text vision colbert listening wake_word; do
 	    $(FIXTURE_ENV)/bin/python tests/reference/make_$$family.py --out tests/fixtures
 	done
 

@@ -1,9 +1,9 @@
 """Records what the wake word's front end makes of speech in its own package, and the unrelated speech that Eddy compares with.
 
-    python tests/reference/make_wake_word.py --fixtures tests/fixtures --embedded models/embedded/wake-word
+    python tests/reference/make_wake_word.py --out tests/fixtures [--embedded models/embedded/wake-word]
 
 The package feeds both graphs; what Eddy computes in pieces of 80 ms is computed here over the whole clip. The unrelated
-speech is this project's own documents, read by voices of espeak-ng and flite in turn, and kept as embeddings of length one,
+speech is made only where `--embedded` says so: this project's own documents as they are then, read by voices of espeak-ng and flite in turn, and kept as embeddings of length one,
 in steps of 1/127.
 """
 
@@ -60,8 +60,8 @@ def faint_noise(length: int) -> np.ndarray:
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--fixtures", type=Path, required=True)
-    arguments.add_argument("--embedded", type=Path, required=True)
+    arguments.add_argument("--out", type=Path, required=True)
+    arguments.add_argument("--embedded", type=Path)
     arguments = arguments.parse_args()
     mel, embed = MelSpectrogramFrontend(get_mel_model_path()), SpeechEmbedding(get_embedding_model_path())
 
@@ -69,11 +69,13 @@ def main() -> None:
         padded = np.concatenate([np.zeros(CONTEXT), samples]).astype(np.float32)
         return embed.extract_embeddings(mel(padded))[0]
 
-    _, pcm = wavfile.read(arguments.fixtures / "questions" / "question.wav")
+    _, pcm = wavfile.read(arguments.out / "questions" / "question.wav")
     # Faint, so that no frame is silent: what silence is depends on how much is looked at at once.
     noisy = pcm / 32768 + faint_noise(len(pcm))
-    np.save(arguments.fixtures / "listening-reference" / "wake_embeddings.npy", embeddings(noisy))
+    np.save(arguments.out / "listening-reference" / "wake_embeddings.npy", embeddings(noisy))
 
+    if arguments.embedded is None:
+        return
     noise = np.random.default_rng(7)
     parts, length = [], 0
     for number, text in enumerate(sentences()):

@@ -49,8 +49,8 @@ impl Embedder {
     /// [`Error::Graph`](crate::Error::Graph) when the runtime refuses them.
     pub fn load(runtime: &Runtime, stop: &Stop) -> Result<Self> {
         Ok(Self {
-            mel: Graph::carried(runtime, "wake-word/melspectrogram (built in)", MEL, stop)?,
-            embedding: Graph::carried(runtime, "wake-word/embedding (built in)", EMBEDDING, stop)?,
+            mel: Graph::carried_alone(runtime, "wake-word/melspectrogram (built in)", MEL, stop)?,
+            embedding: Graph::carried_alone(runtime, "wake-word/embedding (built in)", EMBEDDING, stop)?,
             waiting: vec![0.0; CONTEXT],
             frames: Vec::new(),
         })
