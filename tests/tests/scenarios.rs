@@ -316,6 +316,12 @@ fn wake_word() {
 }
 
 #[test]
+#[ignore = "a proof in real time; `make scenarios` runs it"]
+fn wake_word_follow_up() {
+    run("wake-word-follow-up.toml");
+}
+
+#[test]
 fn pause() {
     run("pause.toml");
 }
