@@ -13,11 +13,12 @@ use eddy_audio::realtime::AllocDisabler;
 use eddy_audio::wav::WavSink;
 use eddy_config::Sources;
 use eddy_models::RuntimeOptions;
-use eddy_tests::eddy::command;
+use eddy_tests::bus::Daemon;
+use eddy_tests::eddy::{binary, command};
 use eddy_tests::fixtures::runtime_folder;
-use eddy_tests::room::{Living, enrolled, said, spoken};
+use eddy_tests::room::{enrolled, said, spoken};
 use eddy_tests::server::{with_server, within};
-use eddyd::voice::{Attention, Echo, Frame, Hearing, Noticed, State};
+use eddyd::voice::{Attention, Echo, Frame, Hearing, Noticed};
 use serde_json::Value;
 
 #[global_allocator]
@@ -95,20 +96,35 @@ fn the_command_records_the_phrase() {
 }
 
 #[test]
-fn without_a_phrase_it_listens_when_it_is_asked_to() {
-    with_server("without_a_phrase_it_listens_when_it_is_asked_to", |_| {
-        let living = Living::start(
-            "talkative",
-            &["voice.mode=\"wake-word\"".into(), "voice.wake_word_file=\"/nonexistent/phrase\"".into()],
-        );
-        living.wait(State::Idle, 5.0);
-        let status = within(Duration::from_secs(2), "it says what is missing", || {
-            let status = living.voice().statuses().borrow().clone();
-            status.reason.contains("eddy wake enroll").then_some(status)
-        });
-        assert!(!status.microphone && status.reason.contains("/nonexistent/phrase"), "{status:?}");
-        living.voice().listen_blocking(None).unwrap();
-        assert!(living.voice().statuses().borrow().microphone);
+fn the_daemon_takes_the_phrase_as_it_is_learnt_and_forgotten() {
+    with_server("the_daemon_takes_the_phrase_as_it_is_learnt_and_forgotten", |server| {
+        let _recorder = server.listen("vmic");
+        let folder = tempfile::tempdir().unwrap();
+        let takes = ["en-gb:150", "en-gb:142", "en-gb:160"];
+        let takes = takes.map(|voice| wav(folder.path(), voice, &said(voice, "Hey Eddy.")));
+        let daemon = Daemon::start(&["voice.mode=wake-word"]);
+        let eddy = |arguments: &[&str]| {
+            let mut command = daemon.command(binary().to_str().unwrap(), arguments);
+            command.env("ORT_DYLIB_PATH", runtime_folder().join("libonnxruntime.so.1.32.0"));
+            command.env("XDG_STATE_HOME", daemon.folder.path().join("state"));
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let status = |what: &str, found: &dyn Fn(&Value) -> bool| {
+            within(Duration::from_secs(5), what, || {
+                let status: Value = serde_json::from_str(&eddy(&["status", "--json"])).unwrap();
+                found(&status).then_some(status)
+            })
+        };
+        let asks = |status: &Value| status.to_string().contains("run `eddy wake enroll`");
+        let first = status("it says what is missing", &|status| asks(status) && status["state"] == "idle");
+        assert_eq!(first["microphone_in_use"], false, "until then it listens when it is asked to: {first}");
+        let said = eddy(&["wake", "enroll", "--json", "--from", &takes[0], &takes[1], &takes[2]]);
+        assert!(said.contains("\"reloaded\":true"), "{said}");
+        status("it listens", &|status| status["microphone_in_use"] == true && !asks(status));
+        eddy(&["wake", "forget"]);
+        status("it listens no more", &|status| status["microphone_in_use"] == false && asks(status));
     });
 }
 
