@@ -49,5 +49,5 @@ pub use sections::log::{Log, LogLevel, LogOutput};
 pub use sections::metrics::Metrics;
 pub use sections::models::{Models, Precision};
 pub use sections::runtime::Runtime;
-pub use sections::voice::{MicrophoneMode, Voice};
+pub use sections::voice::{MicrophoneMode, Voice, WhenSlow};
 pub use units::{Auto, Bytes, Never};

@@ -13,6 +13,7 @@ use eddy_models::folder::{Precision, Wanted};
 use eddy_models::listening::VoiceActivity;
 use eddy_models::listening::wake_word::{Embedder, Examples};
 use eddy_models::{RuntimeOptions, Stop};
+use eddyd::engine::{self, Caller, Choice, Ending, Job, Task, Urgency};
 use eddyd::voice::{Audience, Change, Local, State, Told, TurnEnd, Voice};
 
 use crate::fixtures::{composed, fixture, runtime, runtime_folder};
@@ -76,6 +77,18 @@ impl Audience for Witness {
     }
 }
 
+/// Work as urgent as the voice, so that both take turns.
+struct Slowness(Duration);
+
+impl<M> Job<M> for Slowness {
+    fn step(&mut self, _: &mut M) -> engine::Step {
+        std::thread::sleep(self.0);
+        engine::Step::More
+    }
+
+    fn end(&mut self, _: Option<&mut M>, _: Ending) {}
+}
+
 /// A voice that lives.
 pub struct Living {
     local: Local,
@@ -93,6 +106,7 @@ impl Living {
         let composed = composed("speech-a", Some("speech-a-talkative"));
         let (folder, wanted) = match model {
             "talkative" => (composed.path().to_path_buf(), Wanted::Exactly(Precision::Fp32)),
+            "shipped" => (Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/embedded/eddy-small"), Wanted::Auto),
             folder if Path::new(folder).is_absolute() => (folder.into(), Wanted::Auto),
             name => (fixture(name), Wanted::Auto),
         };
@@ -104,6 +118,15 @@ impl Living {
         });
         let local = Local::start(&folder, wanted, runtime, config, Arc::clone(&witness) as _, observer).unwrap();
         Self { local, witness, _folder: composed }
+    }
+
+    /// From now on something else takes so much of the engine's time before every step of the voice.
+    pub fn slow_down(&self, step: Duration) {
+        let engine = self.local.engine();
+        let choice = Choice { task: Task::Speech, named: None, preferred: "" };
+        let model = engine.choose(choice).unwrap();
+        let ticket = Caller::new().ticket(1).unwrap();
+        engine.submit(Box::new(Slowness(step)), model, Urgency::Voice, ticket).unwrap();
     }
 
     pub fn voice(&self) -> &Voice {

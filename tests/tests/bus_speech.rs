@@ -51,7 +51,7 @@ async fn a_question_gets_the_answer_it_gets_without_a_bus() {
     assert!(!sound.is_empty());
     assert_same_sound(&heard_sound, &sound);
     for stage in
-        ["wait", "hear", "prefill", "decode", "depthformer", "detokenize", "first_text", "first_sound", "reply"]
+        ["wait", "hear", "prefill", "decode", "depthformer", "detokenize", "first_text", "first_sound", "reply", "rtf"]
     {
         assert!(heard.outcome.latency.contains_key(stage), "{stage}: {:?}", heard.outcome.latency);
     }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use eddy_ipc::client::{AssistantProxy, RequestProxy};
+use eddy_ipc::client::{AssistantProxy, DaemonProxy, RequestProxy};
 use eddy_ipc::{Bus, FinishReason, Options, RequestState, Token};
 use eddy_tests::bus::{Daemon, Listening, within};
 use eddy_tests::room::spoken;
@@ -58,9 +58,15 @@ fn a_turn_is_told_to_the_one_who_asked_for_it() {
         let heard = tokio::time::timeout(Duration::from_secs(20), turn.end()).await.unwrap();
         assert_eq!(heard.state, RequestState::Done, "{heard:?}");
         assert!(heard.outcome.text.is_some() && heard.outcome.samples > Some(0), "{heard:?}");
-        for stage in ["wait", "think", "hear", "prefill"] {
+        for stage in ["wait", "think", "hear", "prefill", "rtf", "held_back", "ran_dry"] {
             assert!(heard.outcome.latency.contains_key(stage), "{stage}: {heard:?}");
         }
+        let mut report = DaemonProxy::new(&client).await.unwrap().report().await.unwrap();
+        let rtf = f64::try_from(report.remove("speech_rtf").unwrap()).unwrap();
+        assert!((rtf - heard.outcome.latency["rtf"]).abs() < 1e-9, "{rtf} of the last answer: {heard:?}");
+        assert!(!bool::try_from(report.remove("speech_written").unwrap()).unwrap());
+        let status = daemon.run(eddy_tests::eddy::binary().to_str().unwrap(), &["status"]);
+        assert!(status.contains(&format!("speech    takes {rtf:.2} times its length")), "{status}");
         let mut words = Vec::new();
         while words.last().is_none_or(|word| word != "idle") {
             let change = tokio::time::timeout(Duration::from_secs(5), states.next()).await.unwrap().unwrap();

@@ -6,10 +6,11 @@
 use std::time::{Duration, Instant};
 
 use eddy_audio::realtime::AllocDisabler;
+use eddy_ipc::FinishReason;
 use eddy_tests::heard::{COMPARED, PIECE, find, to_compare};
 use eddy_tests::room::{Living, ROOM, echo, enrolled, noise, spoken};
 use eddy_tests::server::{Listener, Server, Speaker, with_server, within};
-use eddyd::voice::RATE;
+use eddyd::voice::{RATE, State, TurnEnd};
 use serde::Deserialize;
 
 #[global_allocator]
@@ -28,6 +29,8 @@ struct Scenario {
     /// Level of that echo, as a part of full scale.
     #[serde(default = "half")]
     echo_level: f32,
+    /// Milliseconds that something else takes of the engine before every step of the voice.
+    slow: Option<u64>,
     step: Vec<Step>,
     expect: Expect,
 }
@@ -76,9 +79,24 @@ struct Expect {
     pauses: usize,
     /// The last state.
     last: Option<String>,
-    /// What was heard of each answer: whole, cut, resumed (whole, with silence in it), nothing.
+    /// What was heard of each answer: whole, unbroken (whole, without silence in it), cut, resumed (whole, with silence in
+    /// it), written (text, and not a sound), nothing.
     #[serde(default)]
     answers: Vec<String>,
+    /// Real-time factor of each answer, at least and at most; of a written one that of the last spoken one.
+    #[serde(default)]
+    rtf: Vec<(f64, f64)>,
+    /// Seconds that each was held back, at least and at most.
+    #[serde(default)]
+    held_back: Vec<(f64, f64)>,
+    /// How often the voice paused because there was no more, at least and at most.
+    #[serde(default)]
+    ran_dry: (u64, u64),
+    /// What each answer says.
+    #[serde(default)]
+    texts: Vec<String>,
+    /// What the reason of the last state says.
+    reason: Option<String>,
 }
 
 struct Play<'a> {
@@ -186,6 +204,9 @@ fn run(file: &str) {
         let learnt = learnt.iter().map(|file| format!("voice.wake_word_file=\"{}\"", file.path().display()));
         let settings: Vec<String> = scenario.settings.iter().cloned().chain(learnt).collect();
         let living = Living::start(&scenario.model, &settings);
+        if let Some(milliseconds) = scenario.slow {
+            living.slow_down(Duration::from_millis(milliseconds));
+        }
         let mut play = Play { server, living, recorder, speakers: Vec::new(), began: Instant::now() };
         for (number, step) in scenario.step.iter().enumerate() {
             println!("{:7.3} step {number}", play.began.elapsed().as_secs_f64());
@@ -205,7 +226,36 @@ fn run(file: &str) {
         answers(&play, &scenario, &ear);
         let status = play.living.voice().statuses().borrow().clone();
         println!("{status:?}");
-        assert_eq!(status.underruns, 0, "it ran dry");
+        let (least, most) = scenario.expect.ran_dry;
+        assert!((least..=most).contains(&status.underruns), "it ran dry");
+        if let Some(reason) = &scenario.expect.reason {
+            assert!(status.reason.contains(reason.as_str()), "{}", status.reason);
+        }
+        paces(&play, &scenario.expect);
+    });
+}
+
+/// What is told of how each answer kept up with its sound.
+fn paces(play: &Play<'_>, expect: &Expect) {
+    play.living.witness.read(|diary| {
+        for (number, end) in diary.ended.iter().enumerate() {
+            println!("{number}: {:?}, {:?}", end.text, end.latency);
+            if let Some(text) = expect.texts.get(number) {
+                assert_eq!(end.text, *text);
+            }
+            let figure = |name: &str| end.latency.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+            if let Some((least, most)) = expect.rtf.get(number) {
+                let rtf = figure("last_rtf").or(figure("rtf")).unwrap();
+                assert!((*least..=*most).contains(&rtf), "{number}: {rtf}");
+            }
+            if let (Some((least, most)), Some(held)) = (expect.held_back.get(number), figure("held_back")) {
+                assert!((*least..=*most).contains(&held), "{number}: {held}");
+            }
+        }
+        let dry =
+            |end: &TurnEnd| end.latency.iter().find(|(name, _)| *name == "ran_dry").map_or(0.0, |(_, count)| *count);
+        let told = diary.ended.iter().map(dry).sum::<f64>();
+        assert_eq!(told, play.living.voice().statuses().borrow().underruns as f64, "what is told is what there was");
     });
 }
 
@@ -242,7 +292,18 @@ fn answers(play: &Play<'_>, scenario: &Scenario, ear: &Listener) {
                     assert!(end.played == 0 && end.text.is_empty());
                     continue;
                 }
-                "whole" | "resumed" => assert_eq!(end.played as usize, answer.len()),
+                "written" => {
+                    assert!(end.played == 0 && answer.is_empty() && !end.text.is_empty(), "{end:?}");
+                    assert!(end.reason.is_some_and(|reason| reason != FinishReason::Cancelled));
+                    let thinking = diary.states.iter().rev().find(|(_, state, _)| *state == State::Thinking);
+                    let since = thinking.unwrap().0.elapsed().as_secs_f64() * f64::from(COMPARED);
+                    let begin = heard.len().saturating_sub(since as usize);
+                    assert!(heard.len() - begin > COMPARED as usize, "{number}: too little was recorded");
+                    let loudest = heard[begin..].iter().fold(0.0f32, |most, s| most.max(s.abs()));
+                    assert!(loudest < 1e-3, "{number}: {loudest} was heard of it");
+                    continue;
+                }
+                "whole" | "resumed" | "unbroken" => assert_eq!(end.played as usize, answer.len()),
                 "cut" => assert!((end.played as usize) < answer.len() && end.played > 0),
                 other => panic!("no answer can be {other}"),
             }
@@ -262,6 +323,11 @@ fn answers(play: &Play<'_>, scenario: &Scenario, ear: &Listener) {
             assert!(found.correlation > 0.99, "{number}: {found:?}");
             // A machine that is busy with other things lets the virtual loudspeaker stop for some milliseconds.
             assert!(found.lost.len() <= 1 + found.pieces / 8, "{number}: {found:?} was not heard");
+            if how == "unbroken" {
+                // A machine that is busy with other things lets the virtual loudspeaker stop for some milliseconds.
+                let silence: f64 = found.gaps.iter().map(|(_, seconds)| seconds.max(0.0)).sum();
+                assert!(silence < 0.05, "{number}: {found:?}");
+            }
             from = found.end;
             if how == "cut" && found.lost.is_empty() {
                 silent_behind(&made, &heard, found.end, number);
@@ -366,4 +432,25 @@ fn another_microphone() {
 #[ignore = "a proof in real time; `make scenarios` runs it"]
 fn another_loudspeaker() {
     run("another-loudspeaker.toml");
+}
+
+#[test]
+fn slow_machine() {
+    run("slow-machine.toml");
+}
+
+#[test]
+fn slow_machine_in_text() {
+    run("slow-machine-in-text.toml");
+}
+
+#[test]
+fn slow_machine_in_short() {
+    run("slow-machine-in-short.toml");
+}
+
+#[test]
+#[ignore = "a proof in real time; `make scenarios` runs it"]
+fn slow_machine_beyond_patience() {
+    run("slow-machine-beyond-patience.toml");
 }

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use eddy_audio::wav::Clip;
 use eddy_models::Stop;
 use eddy_models::backbone::Input;
 use eddy_models::onnx::{Model, fuse_convolutions};
@@ -11,6 +12,7 @@ use eddy_models::speech::{Event, InverseStft, Mode, Parts, Prompt, Reply, ReplyO
 use eddy_tests::compare::{assert_close, cosine};
 use eddy_tests::fixtures::{clip, composed, fixture, question, runtime, speech, speech_at};
 use eddy_tests::npy;
+use eddy_tests::room::{ROOM, spoken};
 use serde_json::Value;
 
 fn reference(folder: &str, name: &str) -> Value {
@@ -469,4 +471,57 @@ fn four_bits_stay_close_to_full_precision() {
             assert!(cosine >= 0.98, "{folder} {what}: cosine {cosine}");
         }
     }
+}
+
+/// The model that comes with Eddy, and a prompt in which espeak-ng says `words`.
+fn shipped(words: &str) -> (Speech, Prompt) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/embedded");
+    let speech = speech_at(&root.join("eddy-small"), "auto");
+    let clip = Clip { samples: spoken(words), sample_rate: ROOM, source_channels: 1 }.at_rate(16_000).unwrap();
+    let heard = eddy_tests::fixtures::clip(&speech, &clip.samples).features().unwrap();
+    (speech, Prompt::instructed("Respond with interleaved text and audio.").sound(heard).awaiting_reply())
+}
+
+#[test]
+fn a_reply_that_is_wound_up_ends_with_its_sentence_and_the_sound_of_it() {
+    let (mut speech, prompt) = shipped("hello");
+    let rows = speech.embed(&prompt).unwrap();
+    let mut told = |wind_up_at: usize| {
+        let mut cache = speech.new_cache().unwrap();
+        let mut reply = Reply::new(&speech, rows.clone(), ReplyOptions::new(Mode::Interleaved).greedy());
+        let (mut said, mut tokens, mut behind) = (String::new(), 0, 0);
+        loop {
+            if tokens == wind_up_at {
+                reply.wind_up();
+            }
+            match reply.step(&mut speech, &mut cache).unwrap() {
+                Event::Prefilled { .. } => {}
+                Event::Text { text, .. } => {
+                    said.push_str(&text);
+                    (tokens, behind) = (tokens + 1, 0);
+                }
+                Event::Frame(_) => behind += 1,
+                Event::Finished(_) => return (said, tokens, behind, reply.is_shortened()),
+            }
+        }
+    };
+    let (said, tokens, _, shortened) = told(usize::MAX);
+    assert_eq!((said.as_str(), shortened), ("Hello! How can I help you?", false));
+    let (said, fewer, behind, shortened) = told(0);
+    assert_eq!((said.as_str(), shortened), ("Hello!", true));
+    assert!(fewer < tokens && behind > 3, "{behind} frames: what was said sounds");
+    // In its last sentence there is nothing left to shorten.
+    let (said, .., shortened) = told(tokens - 3);
+    assert_eq!((said.as_str(), shortened), ("Hello! How can I help you?", false));
+}
+
+#[test]
+fn a_reply_that_is_to_be_written_has_no_sound() {
+    let (mut speech, prompt) = shipped("what is the capital of japan");
+    let written = ReplyOptions { written: true, ..ReplyOptions::new(Mode::Sequential).greedy() };
+    let (items, said, _) = run(&mut speech, &prompt, written);
+    assert!(items.iter().all(|item| item.get("text").is_some()), "{items:?}");
+    let (_, aloud, _) = run(&mut speech, &prompt, ReplyOptions::new(Mode::Interleaved).greedy());
+    assert_eq!(said, aloud);
+    assert!(said.contains("Tokyo"), "{said}");
 }

@@ -19,6 +19,18 @@ choice! {
     }
 }
 
+choice! {
+    /// What is done when the machine makes speech more slowly than it sounds.
+    pub enum WhenSlow {
+        /// The answer waits before it sounds, so that it does not break off.
+        Hold = "hold",
+        /// It waits too, and answers are kept short.
+        Shorten = "shorten",
+        /// Answers are written instead of spoken.
+        Text = "text",
+    }
+}
+
 settings! {
     /// When Eddy listens, when a turn is over, and what counts as an interruption.
     pub struct Voice("voice") {
@@ -62,5 +74,13 @@ settings! {
         /// shorter than this.
         barge_in_speech: Duration = Duration::from_millis(250), live,
             (Duration::from_millis(50), Duration::from_secs(3));
+        /// What is done when this machine makes speech more slowly than it sounds: "hold" lets an answer
+        /// wait before it sounds, as long as is needed so that it does not break off; "shorten" does so
+        /// too, asks for one short sentence, and ends an answer with its sentence when it would have to
+        /// wait longer than longest_hold; "text" writes the answers, and tries to speak every fourth.
+        when_slow: WhenSlow = WhenSlow::Hold, live;
+        /// The longest that an answer waits before it sounds because the machine is slow. One that would
+        /// need more pauses in the middle.
+        longest_hold: Duration = Duration::from_secs(4), live, (Duration::ZERO, Duration::from_secs(30));
     }
 }

@@ -94,7 +94,7 @@ impl Assistant {
         let instructions = read_aloud(options.voice.unwrap_or(SpeakerVoice::UkFemale));
         let token = options.handle_token.take();
         let request = Request::open(&self.core, Bus::Assistant, &peer, Capability::Speak, token).await?;
-        let line = Arc::<SoundLine>::default();
+        let line = SoundLine::new(config.voice.longest_hold);
         let sound = Some(Sound::Loudspeaker(Arc::clone(&line)));
         let delivery = Delivery::new(Arc::clone(request.feed()), Words::Answer, sound, None);
         let work = SpeechWork { input: Input::Text(text), instructions, options: reply, memory: None };

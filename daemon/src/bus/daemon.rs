@@ -99,6 +99,14 @@ impl Daemon {
             ("underruns", Variant::from(voice.underruns)),
             ("overruns", Variant::from(voice.overruns)),
         ]);
+        // Known once something was spoken, or written because speech is too slow.
+        if let Some(pace) = voice.pace {
+            let rtf = pace.factor.unwrap_or_default();
+            report.insert("speech_rtf", Variant::from(rtf));
+            report.insert("speech_held_back", Variant::from(pace.held_back.as_secs_f64()));
+            report.insert("speech_ran_dry", Variant::from(u64::from(pace.ran_dry)));
+            report.insert("speech_written", Variant::from(pace.written));
+        }
         // Known once something was played while the microphone was open.
         if let Some(decibels) = voice.echo_return_loss {
             report.insert("echo_return_loss_db", Variant::from(f64::from(decibels)));

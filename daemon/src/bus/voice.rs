@@ -118,7 +118,7 @@ impl Audience for Asker {
                 turn.outcome.text = Some(end.text.clone());
                 turn.outcome.finish_reason = end.reason.or(Some(FinishReason::Cancelled));
                 turn.outcome.samples = Some(end.played);
-                let stages = end.latency.iter().map(|(stage, time)| ((*stage).to_owned(), time.as_secs_f64()));
+                let stages = end.latency.iter().map(|(stage, value)| ((*stage).to_owned(), *value));
                 turn.outcome.latency.extend(stages);
                 let whole = end.reason.is_some_and(|reason| reason != FinishReason::Cancelled);
                 turn.ended = Some(if whole { RequestState::Done } else { RequestState::Cancelled });

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use eddy_ipc::client::{AssistantProxy, DaemonProxy};
 use serde_json::{Map, Value, json};
@@ -11,6 +12,7 @@ use super::Outcome;
 use super::daemon::{BusArguments, Daemon};
 use super::models::{Listed, listed, mib};
 use super::output::Output;
+use crate::voice::Account;
 
 /// Mutes the microphone, or takes this person's wish back.
 ///
@@ -119,6 +121,9 @@ pub fn status(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcom
         if let Some(echo) = echo(report) {
             output.line(&format!("echo      {echo}"))?;
         }
+        if let Some(pace) = pace(report) {
+            output.line(&format!("speech    {pace}"))?;
+        }
     }
     let models = models.iter().map(
         |model| json!({ "name": model.name, "state": model.state, "bytes": model.bytes, "limits": limits(model) }),
@@ -139,6 +144,22 @@ fn limits(model: &Listed) -> Option<String> {
     let matter = text.strip_prefix("---")?.split("\n---").next()?;
     let line = matter.lines().find_map(|line| line.strip_prefix("limits:"))?;
     Some(line.trim().trim_matches('"').to_owned())
+}
+
+/// How the last answer kept up with its sound, if there was one.
+fn pace(report: &HashMap<String, OwnedVariant>) -> Option<String> {
+    let real = |name: &str| report.get(name).and_then(|value| f64::try_from(value.clone()).ok());
+    let whole = |name: &str| report.get(name).and_then(|value| u64::try_from(value.clone()).ok());
+    let factor = real("speech_rtf")?;
+    let account = Account {
+        factor: Some(factor),
+        held_back: Duration::try_from_secs_f64(real("speech_held_back")?).ok()?,
+        ran_dry: u32::try_from(whole("speech_ran_dry")?).ok()?,
+        written: report.get("speech_written").is_some_and(|value| bool::try_from(value.clone()).unwrap_or(false)),
+    };
+    let what = if account.written { "the last answer was " } else { "" };
+    let keeps_up = || format!("takes {factor:.2} times its length, so it keeps up");
+    Some(account.remark().map_or_else(keeps_up, |remark| format!("{what}{remark}")))
 }
 
 /// How well the loudspeaker is taken out of what the microphone hears, once that is known.

@@ -65,8 +65,13 @@ impl Output {
 
 /// Seconds as JSON.
 pub fn seconds(duration: Duration) -> Value {
+    figure(duration.as_secs_f64())
+}
+
+/// A figure of a report.
+pub fn figure(value: f64) -> Value {
     // Microseconds are finer than any clock here; more digits would be noise.
-    Value::from((duration.as_secs_f64() * 1e6).round() / 1e6)
+    Value::from((value * 1e6).round() / 1e6)
 }
 
 /// The largest resident size that the process has had, in MiB.

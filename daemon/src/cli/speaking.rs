@@ -17,7 +17,7 @@ use zbus::Connection;
 use super::Outcome;
 use super::daemon::{Daemon, Ended, SAMPLE_RATE, read_samples};
 use super::interrupt::Interrupt;
-use super::output::{Output, seconds};
+use super::output::{Output, figure};
 use crate::speech::{Made, Progress, Summary, Turn, Unheard};
 
 /// The largest recording that is handed to the daemon; its own limit may be lower.
@@ -97,9 +97,9 @@ impl Told {
     #[must_use]
     pub fn report(&self, loading: Duration, hearing: Option<Duration>) -> Map<String, Value> {
         let stages = [("load", Some(loading)), ("hear", hearing)];
-        let stages = stages.into_iter().filter_map(|(name, time)| Some((name, time?)));
+        let stages = stages.into_iter().filter_map(|(name, time)| Some((name, time?.as_secs_f64())));
         let stages: Map<String, Value> =
-            stages.chain(self.summary.latency()).map(|(name, time)| (name.to_owned(), seconds(time))).collect();
+            stages.chain(self.summary.latency()).map(|(name, value)| (name.to_owned(), figure(value))).collect();
         fields(
             &self.summary.text,
             self.reason,
@@ -220,6 +220,6 @@ pub fn report_of(ended: &Ended) -> Map<String, Value> {
     let outcome = &ended.outcome;
     let text = outcome.text.as_deref().unwrap_or_default();
     let reason = outcome.finish_reason.unwrap_or(FinishReason::Stop);
-    let timings = outcome.latency.iter().map(|(stage, time)| (stage.clone(), seconds(Duration::from_secs_f64(*time))));
+    let timings = outcome.latency.iter().map(|(stage, time)| (stage.clone(), figure(*time)));
     fields(text, reason, outcome.tokens.unwrap_or_default(), outcome.samples, SAMPLE_RATE, timings.collect())
 }

@@ -16,7 +16,7 @@ use super::Outcome;
 use super::daemon::{BusArguments, hush};
 use super::model::{LoadArguments, own_model};
 use super::output::seconds;
-use crate::voice::{Audience, Change, Local, State, Told, Voice};
+use crate::voice::{Audience, Change, Local, State, Told, Voice, remark};
 
 /// How often the line at the bottom is written.
 const REFRESH: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ enum News {
     Eddy(String),
     Folded(usize),
     Answering(Duration, Duration),
-    Ended { played: Duration, remembered: Duration, whole: bool },
+    Ended { played: Duration, remembered: Duration, whole: bool, slow: Option<String> },
     Failed(String),
     Key(u8),
     NoMoreKeys,
@@ -113,7 +113,7 @@ fn follow(voice: &Voice, news: &Receiver<News>, screen: &mut Screen) -> anyhow::
                 let what = json!({ "event": "answering", "wait": seconds(wait), "think": seconds(think) });
                 screen.event(&line, what)?;
             }
-            News::Ended { played, remembered, whole } => {
+            News::Ended { played, remembered, whole, slow } => {
                 let how = if whole { "heard to its end" } else { "cut" };
                 let line = format!("the answer was {how}, {:.1} s of it", played.as_secs_f64());
                 let (played, remembered) = (seconds(played), seconds(remembered));
@@ -121,6 +121,9 @@ fn follow(voice: &Voice, news: &Receiver<News>, screen: &mut Screen) -> anyhow::
                     &line,
                     json!({ "event": "ended", "whole": whole, "played": played, "remembered": remembered }),
                 )?;
+                if let Some(slow) = slow {
+                    screen.event(&slow, json!({ "event": "slow", "remark": slow }))?;
+                }
             }
             News::Failed(error) => screen.event(&error, json!({ "event": "failed", "error": error }))?,
             News::Key(key) => {
@@ -172,6 +175,7 @@ impl Audience for Teller {
                 played: time(end.played),
                 remembered: time(end.remembered),
                 whole: end.reason != Some(eddy_ipc::FinishReason::Cancelled),
+                slow: remark(|name| end.latency.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)),
             },
             Told::Failed(error) => News::Failed(error.to_string()),
         };

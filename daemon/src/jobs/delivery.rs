@@ -9,8 +9,9 @@ use eddy_ipc::Error;
 use eddy_ipc::fd::{Outlet, Stop, s16le};
 
 use super::feed::Feed;
-use super::line::SoundLine;
+use super::line::{Account, SoundLine};
 use crate::engine::Step;
+use crate::speech::{Paces, Turn};
 
 /// What is left of a pipe's job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +176,22 @@ impl Delivery {
         }
         if let Some(stream) = &mut self.stream {
             stream.push(text.as_bytes());
+        }
+    }
+
+    /// Tells the loudspeaker, if there is one, how fast the sound is made, and how much of it has to be ready.
+    pub fn expect(&self, turn: &Turn, paces: &Paces) {
+        if let Some(Sound::Loudspeaker(line)) = &self.sound {
+            line.expect(turn.lead(paces), turn.pace().measured());
+        }
+    }
+
+    /// How the sound kept up, where that is known here.
+    #[must_use]
+    pub fn account(&self) -> Option<Account> {
+        match &self.sound {
+            Some(Sound::Loudspeaker(line)) => Some(line.account()),
+            Some(Sound::Pipe(_)) | None => None,
         }
     }
 

@@ -12,6 +12,7 @@ use super::lease::Leases;
 use super::memory::Kept;
 use crate::engine::{Brake, Folder, Loaded, Loader, Task};
 use crate::remote::Client;
+use crate::speech::Paces;
 use crate::text::Author;
 use crate::vision::Viewer;
 
@@ -37,6 +38,8 @@ pub struct SpeechModel {
     /// The model.
     pub speech: Speech,
     pub(super) kept: HashMap<u64, Kept>,
+    /// How fast it spoke.
+    pub(super) paces: Paces,
 }
 
 impl Model {
@@ -97,7 +100,8 @@ impl OnnxLoader {
                 let identity = speech.identity();
                 let changed = identity.repairs.iter().chain(&identity.rounded).cloned();
                 let remarks = changed.chain(speech.lacking()).collect();
-                let model = Model::Speech(Box::new(SpeechModel { speech, kept: HashMap::new() }));
+                let model =
+                    Model::Speech(Box::new(SpeechModel { speech, kept: HashMap::new(), paces: Paces::default() }));
                 Ok(Loaded { model, brake: Arc::new(stop), remarks, guard })
             }
             Some(Task::Text) => {

@@ -151,11 +151,13 @@ impl Memory {
     }
 
     /// What has been read of the conversation, as far as `kept` is of use, and the prompt up to where the person
-    /// speaks. If less than `room` positions of `context` are left, the oldest exchanges are dropped, until half of
+    /// speaks, behind `aside`: what the model is told for this turn alone. That stands in a system turn of its own, at the
+    /// end, because everything before it has been read and stays read. If less than `room` positions of `context` are left, the oldest exchanges are dropped, until half of
     /// what may be used is free: a folded conversation is read anew, which should not happen at every turn.
     pub(super) fn open(
         &self,
         kept: Option<Kept>,
+        aside: Option<&str>,
         (room, context): (usize, usize),
         snapshot: impl FnOnce(&Cache) -> Snapshot,
         fresh: impl FnOnce() -> eddy_models::Result<Cache>,
@@ -165,14 +167,15 @@ impl Memory {
         let kept = kept.filter(|_| folded == 0);
         if let Some(kept) = kept.filter(|kept| kept.read == (state.epoch, state.exchanges.len())) {
             let back = Some(snapshot(&kept.cache));
-            let prompt = Prompt::continuation().turn(TurnRole::User);
+            let prompt = to_person(Prompt::continuation(), aside);
             return Ok(Opened { cache: kept.cache, prompt, unfed: kept.unfed, back, folded });
         }
-        let mut prompt = Prompt::instructed(&self.instructions);
+        let mut prompt = Prompt::opening().turn(TurnRole::System).words(&self.instructions).end_turn();
         for exchange in &state.exchanges {
-            prompt = exchange.said.put(prompt).awaiting_reply();
-            prompt = prompt.words(&exchange.answer).end_turn().turn(TurnRole::User);
+            prompt = exchange.said.put(prompt.turn(TurnRole::User)).awaiting_reply();
+            prompt = prompt.words(&exchange.answer).end_turn();
         }
+        let prompt = to_person(prompt, aside);
         Ok(Opened { cache: fresh()?, prompt, unfed: Vec::new(), back: None, folded })
     }
 
@@ -202,6 +205,15 @@ impl Memory {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Gives the turn to the person, who is told nothing of `aside`.
+fn to_person(prompt: Prompt, aside: Option<&str>) -> Prompt {
+    let prompt = match aside {
+        Some(aside) => prompt.turn(TurnRole::System).words(aside).end_turn(),
+        None => prompt,
+    };
+    prompt.turn(TurnRole::User)
 }
 
 impl State {
@@ -238,5 +250,15 @@ mod tests {
         let left: Vec<String> = memory.history().into_iter().map(|turn| turn.text).collect();
         assert_eq!(left.first().map(String::as_str), Some("question 6"));
         assert_eq!(left.len(), 8);
+    }
+
+    #[test]
+    fn an_aside_changes_nothing_that_was_read() {
+        let open = |aside| to_person(Prompt::continuation(), aside);
+        let plain = open(None);
+        assert_eq!(plain, Prompt::continuation().turn(TurnRole::User));
+        let told = open(Some("Briefly."));
+        let wanted = Prompt::continuation().turn(TurnRole::System).words("Briefly.").end_turn().turn(TurnRole::User);
+        assert_eq!(told, wanted, "behind what is in the cache, before the person's turn");
     }
 }

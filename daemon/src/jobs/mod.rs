@@ -18,7 +18,7 @@ mod writing;
 
 pub use delivery::{Delivery, Pipe, Sound, Words};
 pub use feed::Feed;
-pub use line::{RATE, SoundLine};
+pub use line::{Account, FIGURES, RATE, SoundLine, remark};
 pub use live::{Audience, LiveJob, LiveWork, Told, TurnEnd, Utterance, Wish};
 pub use loader::{Model, OnnxLoader};
 pub use memory::{Hold, Memory};

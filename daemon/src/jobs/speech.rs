@@ -137,6 +137,7 @@ impl SpeechJob {
                         return Err(refusal(&error));
                     }
                 };
+                self.delivery.expect(turn, &model.paces);
                 if let Progress::Complete(reason) = progress {
                     turn.finish(&mut model.speech, &mut self.made).map_err(|error| refusal(&error))?;
                     let summary = turn.summary();
@@ -157,7 +158,7 @@ impl SpeechJob {
     }
 
     fn embed(&mut self, model: &mut SpeechModel, said: Said) -> eddy_models::Result<Replying> {
-        let SpeechModel { speech, kept } = model;
+        let SpeechModel { speech, kept, paces } = model;
         let sound = self.delivery.wants_sound();
         if sound && speech.settings().stft.sample_rate != OUT_RATE {
             let rate = speech.settings().stft.sample_rate;
@@ -176,7 +177,7 @@ impl SpeechJob {
                 let room = self.options.max_items.min(context / 2);
                 let snapshot = |cache: &Cache| backbone.snapshot(cache);
                 let opened =
-                    memory.open(kept.remove(&memory.id()), (room, context), snapshot, || backbone.new_cache())?;
+                    memory.open(kept.remove(&memory.id()), None, (room, context), snapshot, || backbone.new_cache())?;
                 if opened.folded > 0 {
                     tracing::info!(turns = opened.folded, "the oldest turns of a conversation are dropped");
                 }
@@ -185,7 +186,8 @@ impl SpeechJob {
                 (opened.cache, rows, opened.back.map(|back| (back, opened.unfed)))
             }
         };
-        let turn = Turn::new(speech, rows, self.options.clone(), sound)?;
+        let mut turn = Turn::new(speech, rows, self.options.clone(), sound)?;
+        turn.follow(paces);
         Ok(Replying { turn, cache, said, before })
     }
 
@@ -222,8 +224,10 @@ impl SpeechJob {
     }
 
     fn outcome(&self, summary: Summary, reason: Option<FinishReason>) -> Outcome {
-        let seconds = |(name, time): (&str, Duration)| (name.to_owned(), time.as_secs_f64());
-        let mut latency: std::collections::BTreeMap<String, f64> = summary.latency().into_iter().map(seconds).collect();
+        let owned = |(name, value): (&str, f64)| (name.to_owned(), value);
+        let account = self.delivery.account().unwrap_or_default();
+        let mut latency: std::collections::BTreeMap<String, f64> =
+            summary.latency().into_iter().chain(account.latency()).map(owned).collect();
         latency.insert("hear".into(), self.hearing.as_secs_f64());
         if let Some(begun) = self.begun {
             latency.insert("wait".into(), (begun - self.submitted).as_secs_f64());
@@ -249,6 +253,9 @@ impl Job<Model> for SpeechJob {
         }
         self.begun.get_or_insert_with(Instant::now);
         if let Some(step) = self.delivery.flush() {
+            if let Stage::Reply(replying) = &mut self.stage {
+                replying.turn.rest();
+            }
             return step;
         }
         self.advance(model).unwrap_or_else(Step::Failed)

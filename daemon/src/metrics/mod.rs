@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use eddy_ipc::Outcome;
 
+use crate::jobs::FIGURES;
+
 /// Upper ends of the histograms' buckets in seconds, around the 80 ms of a frame of speech.
 pub const BUCKETS: [f64; 12] = [0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24];
 
@@ -71,7 +73,8 @@ impl Metrics {
     /// Takes in a request that has ended; the last `keep` are remembered one by one.
     pub fn ended(&self, outcome: &Outcome, keep: usize) {
         let mut state = self.state();
-        for (stage, seconds) in &outcome.latency {
+        let times = outcome.latency.iter().filter(|(stage, _)| !FIGURES.contains(&stage.as_str()));
+        for (stage, seconds) in times {
             state.stages.entry(stage.clone()).or_default().add(*seconds);
         }
         if let (Some(positions), Some(reused)) = (outcome.prompt_tokens, outcome.prompt_tokens_reused) {

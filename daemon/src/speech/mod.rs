@@ -2,9 +2,11 @@
 //! one step at a time to text and samples. Neither a bus nor a file appears here.
 
 mod hearing;
+mod pace;
 mod prompts;
 mod turn;
 
 pub use hearing::{Unheard, hear};
-pub use prompts::{CONVERSE, TRANSCRIBE, read_aloud};
-pub use turn::{Made, Progress, Summary, Turn};
+pub use pace::Paces;
+pub use prompts::{BRIEFLY, CONVERSE, TRANSCRIBE, read_aloud};
+pub use turn::{Made, Progress, RTF, Summary, Turn};

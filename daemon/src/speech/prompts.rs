@@ -4,6 +4,8 @@ use eddy_ipc::SpeakerVoice;
 
 /// What the model is told before it answers in speech.
 pub const CONVERSE: &str = "Respond with interleaved text and audio.";
+/// What the model is told before a turn whose answer is to be short.
+pub const BRIEFLY: &str = "Answer in one short sentence.";
 /// What the model is told before it writes down what it hears.
 pub const TRANSCRIBE: &str = "Perform ASR.";
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use eddy_ipc::FinishReason;
 use eddy_models::backbone::Cache;
-use eddy_models::speech::{Event, Finish, Reply, ReplyOptions, SampleStream, Speech, StageTimes};
+use eddy_models::speech::{Event, Finish, Mode, Reply, ReplyOptions, SampleStream, Speech, StageTimes};
+
+use super::pace::{Cycle, Pace, Paces};
 
 /// Frames of the first groups that are turned into samples together: small, because somebody waits for them, and cheap,
 /// because there is little before them.
@@ -14,6 +16,9 @@ const FIRST_GROUPS: [usize; 3] = [1, 2, 3];
 /// Frames of the later ones. Each call computes the left context again, 17 frames in published models, so larger groups
 /// cost less; they come later too, which the sound that is ahead of the listener has to afford.
 const LATER_GROUPS: [usize; 2] = [6, 24];
+
+/// The name of the real-time factor in reports.
+pub const RTF: &str = "rtf";
 
 /// What a step made. Both stay allocated from step to step.
 #[derive(Debug, Default)]
@@ -52,12 +57,14 @@ pub struct Summary {
     pub detokenizing: Duration,
     /// Time in the other stages.
     pub stages: StageTimes,
+    /// The real-time factor over whole cycles, if there is sound.
+    pub factor: Option<f64>,
 }
 
 impl Summary {
-    /// Seconds by stage, under the names that reports use.
+    /// Seconds by stage, and the real-time factor, under the names that reports use.
     #[must_use]
-    pub fn latency(&self) -> Vec<(&'static str, Duration)> {
+    pub fn latency(&self) -> Vec<(&'static str, f64)> {
         let mut stages = vec![
             ("prefill", self.stages.prefill),
             ("decode", self.stages.decode),
@@ -67,7 +74,8 @@ impl Summary {
         stages.extend(self.first_text.map(|time| ("first_text", time)));
         stages.extend(self.first_sound.map(|time| ("first_sound", time)));
         stages.push(("reply", self.whole));
-        stages
+        let seconds = stages.into_iter().map(|(stage, time)| (stage, time.as_secs_f64()));
+        seconds.chain(self.factor.map(|factor| (RTF, factor))).collect()
     }
 }
 
@@ -109,6 +117,11 @@ pub struct Turn {
     sound: Option<Sound>,
     begun: Instant,
     summary: Summary,
+    pace: Pace,
+    /// The longest that it can sound.
+    longest: Duration,
+    /// When the last item was there, unless nothing was wanted since.
+    last: Option<Instant>,
 }
 
 impl Turn {
@@ -122,11 +135,21 @@ impl Turn {
         options: ReplyOptions,
         sound: bool,
     ) -> Result<Self, eddy_models::Error> {
-        let end_code = speech.settings().end_code();
+        let settings = speech.settings();
+        let end_code = settings.end_code();
+        let cycle = Cycle {
+            tokens: if options.mode == Mode::Interleaved { settings.interleaved_text as f64 } else { 0.0 },
+            frames: settings.interleaved_audio.max(1) as f64,
+            // Of a model that cannot speak no frame is counted.
+            frame: 0.08,
+        };
+        let mut pace = Pace::new(cycle);
         let sound = match sound {
             true => {
                 let rate = f64::from(speech.settings().stft.sample_rate);
                 let detokenizer = speech.detokenizer()?;
+                let frame = detokenizer.samples_per_frame() as f64 / rate;
+                pace = Pace::new(Cycle { frame, ..cycle });
                 Some(Sound {
                     stream: detokenizer.stream(),
                     waiting: Vec::new(),
@@ -135,13 +158,14 @@ impl Turn {
                     end_code,
                     since: None,
                     through: 0,
-                    frame: Duration::from_secs_f64(detokenizer.samples_per_frame() as f64 / rate),
+                    frame: Duration::from_secs_f64(frame),
                 })
             }
             false => None,
         };
+        let longest = pace.cycle().longest(options.max_items);
         let reply = Reply::new(speech, rows, options);
-        Ok(Self { reply, sound, begun: Instant::now(), summary: Summary::default() })
+        Ok(Self { reply, sound, begun: Instant::now(), summary: Summary::default(), pace, longest, last: None })
     }
 
     /// Does one step; what it makes is added to `made`. After an error the turn can be stepped again.
@@ -154,9 +178,12 @@ impl Turn {
         cache: &mut Cache,
         made: &mut Made,
     ) -> Result<Progress, eddy_models::Error> {
-        match self.reply.step(speech, cache)? {
+        let begun = self.last.take().unwrap_or_else(Instant::now);
+        let event = self.reply.step(speech, cache)?;
+        match event {
             Event::Prefilled { .. } => {}
             Event::Text { text, .. } => {
+                self.pace.token(begun.elapsed());
                 self.summary.items += 1;
                 self.summary.first_text.get_or_insert_with(|| self.begun.elapsed());
                 self.summary.text.push_str(&text);
@@ -170,12 +197,45 @@ impl Turn {
                     if sound.waiting.len() >= sound.group() {
                         self.flush(speech, made)?;
                     }
+                    self.pace.frame(begun.elapsed());
                 }
+            }
+            Event::Finished(Finish::Stop) if self.reply.is_shortened() => {
+                return Ok(Progress::Complete(FinishReason::Length));
             }
             Event::Finished(Finish::Stop) => return Ok(Progress::Complete(FinishReason::Stop)),
             Event::Finished(Finish::Length) => return Ok(Progress::Complete(FinishReason::Length)),
         }
+        // What others compute until the next step is part of this reply's pace: the listener waits for it too.
+        self.last = Some(Instant::now());
         Ok(Progress::More)
+    }
+
+    /// The reply has to wait for its listener: the time until its next step is not its own.
+    pub fn rest(&mut self) {
+        self.last = None;
+    }
+
+    /// Ends the text with its sentence, and the reply with the sound of it.
+    pub fn wind_up(&mut self) {
+        self.reply.wind_up();
+    }
+
+    /// How fast the sound is made.
+    #[must_use]
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Expects it to be made as fast as the replies before.
+    pub fn follow(&mut self, paces: &Paces) {
+        self.pace.expect(paces.factor());
+    }
+
+    /// Sound that has to be ready so that the rest, as long as replies were before, does not break off.
+    #[must_use]
+    pub fn lead(&self, paces: &Paces) -> Duration {
+        self.pace.lead(paces.rest(self.pace.sound(), self.longest))
     }
 
     /// Takes what was held back: the end of the text and of the sound. Also after a reply was cut short.
@@ -198,7 +258,8 @@ impl Turn {
     /// The account until now.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        Summary { whole: self.begun.elapsed(), stages: self.reply.times(), ..self.summary.clone() }
+        let (stages, factor) = (self.reply.times(), self.pace.measured());
+        Summary { whole: self.begun.elapsed(), stages, factor, ..self.summary.clone() }
     }
 
     /// Frames of sound so far, without the one that ends it.

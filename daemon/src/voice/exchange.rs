@@ -121,10 +121,11 @@ impl Exchanges {
         let none = Options::default();
         let work = LiveWork {
             utterance: Arc::default(),
-            line: Arc::default(),
+            line: SoundLine::new(config.voice.longest_hold),
             audience: audience.clone(),
             memory: Arc::clone(&self.memory),
             options: reply_options(Mode::Interleaved, Drawn::Text, [&none, &none], config),
+            when_slow: config.voice.when_slow,
         };
         let (utterance, line) = (Arc::clone(&work.utterance), Arc::clone(&work.line));
         utterance.push(&samples);

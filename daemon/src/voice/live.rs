@@ -495,19 +495,21 @@ impl Live {
         let played = self.player.pump(self.config.audio.playback_buffer);
         match played {
             Played::Same => {}
+            Played::Paused => self.reason = self.player.because("it waits for more of the answer"),
+            Played::WentOn => self.reason = self.player.because("the answer sounds again"),
             Played::Began => {
                 self.hearing.rest();
                 if let Some(exchange) = self.exchanges.current() {
                     exchange.tell_times();
                 }
-                self.dispatch(Event::SoundBegan, "the answer sounds");
+                self.dispatch(Event::SoundBegan, &self.player.because("the answer sounds"));
             }
             Played::Ended => {
                 self.sounded_at = Instant::now();
                 self.replied_at = Some(self.sounded_at);
                 self.hearing.rest();
                 self.exchanges.end(true);
-                self.dispatch(Event::ReplyEnded, "everything is said");
+                self.dispatch(Event::ReplyEnded, &self.player.because("everything is said"));
             }
         }
         if self.player.has_begun() {

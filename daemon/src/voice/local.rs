@@ -48,6 +48,12 @@ impl Local {
         Ok(Self { voice: Voice::start(parts)?, engine })
     }
 
+    /// The engine, for whoever has more for it to do.
+    #[must_use]
+    pub fn engine(&self) -> &Engine<Model> {
+        &self.engine
+    }
+
     /// The voice.
     #[must_use]
     pub fn voice(&self) -> &Voice {

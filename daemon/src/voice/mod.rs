@@ -20,7 +20,7 @@ mod streams;
 mod turn;
 pub mod wake;
 
-pub use crate::jobs::{Audience, RATE, Told, TurnEnd};
+pub use crate::jobs::{Account, Audience, RATE, Told, TurnEnd, remark};
 pub use barge_in::Echo;
 pub(crate) use devices::{loudspeaker, microphone};
 pub use handle::{Parts, Voice};

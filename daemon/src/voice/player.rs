@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use eddy_audio::playback::{Playback, State};
 
-use crate::jobs::{RATE, SoundLine};
+use crate::jobs::{Account, RATE, SoundLine};
 
-/// Sound that must be ready before a piece begins, beyond what the pace of its making asks for.
-const LEAST: Duration = Duration::from_millis(120);
-/// The most that comes at a time.
-const PIECE: Duration = Duration::from_millis(480);
+/// Sound that is left when the loudspeaker pauses until there is enough again: several callbacks, and what the voice's
+/// thread may be late. One pause can be followed; a voice that stutters cannot.
+const DRY: Duration = Duration::from_millis(60);
 /// How long a hold may take: several callbacks.
 const HOLD: Duration = Duration::from_millis(80);
 
@@ -23,6 +22,10 @@ pub enum Played {
     Same,
     /// The first sample was handed to the loudspeaker.
     Began,
+    /// The maker is too slow: it pauses until there is enough again.
+    Paused,
+    /// There is.
+    WentOn,
     /// The last one was.
     Ended,
 }
@@ -38,6 +41,8 @@ pub struct Player {
     /// Since when there is sound and no loudspeaker.
     soundless: Option<Instant>,
     underruns: u64,
+    /// How what was played last kept up.
+    account: Option<Account>,
 }
 
 struct Current {
@@ -51,6 +56,29 @@ struct Current {
     rest: Vec<f32>,
     begun: bool,
     finished: bool,
+    /// Since when there is sound that waits for more: before it begins, or in a pause.
+    waits: Option<Instant>,
+}
+
+impl Current {
+    /// Whether the loudspeaker is to be silent until there is more.
+    fn is_paused(&self) -> bool {
+        self.begun && self.waits.is_some()
+    }
+
+    /// Whether what waited has waited long enough.
+    fn is_ready(&mut self) -> bool {
+        if self.line.made() == 0 {
+            return false;
+        }
+        let since = *self.waits.get_or_insert_with(Instant::now);
+        let ready = self.line.is_ready() || since.elapsed() >= self.line.patience();
+        if ready {
+            self.line.note_held(since.elapsed(), self.begun);
+            self.waits = None;
+        }
+        ready
+    }
 }
 
 impl Player {
@@ -66,15 +94,29 @@ impl Player {
             current.finished = false;
         }
         self.playback = playback;
-        if let Some(playback) = self.playback.as_ref().filter(|_| self.held) {
-            playback.hold();
-        }
+        self.settle_hold();
+    }
+
+    /// How what is played keeps up, or what was played last did.
+    #[must_use]
+    pub fn account(&self) -> Option<Account> {
+        let current = self.current.as_ref().map(|current| current.line.account());
+        current.filter(|account| account.factor.is_some()).or(self.account)
     }
 
     /// The loudspeaker.
     #[must_use]
     pub fn playback(&self) -> Option<&Playback> {
         self.playback.as_ref()
+    }
+
+    /// `reason`, and what else there is to say of how what is played keeps up.
+    #[must_use]
+    pub fn because(&self, reason: &str) -> String {
+        match self.account().and_then(|account| account.remark()) {
+            Some(remark) => format!("{reason}; {remark}"),
+            None => reason.to_owned(),
+        }
     }
 
     /// Whether something is to be played, begun or not.
@@ -163,6 +205,7 @@ impl Player {
             rest: Vec::new(),
             begun: false,
             finished: false,
+            waits: None,
         });
     }
 
@@ -172,12 +215,25 @@ impl Player {
         let Some(current) = &mut self.current else { return Played::Same };
         if !current.begun && current.line.is_over() {
             // An answer without sound.
-            self.current = None;
+            self.forget();
             return Played::Ended;
         }
         let Some(playback) = &mut self.playback else { return Played::Same };
-        if !current.begun && !current.line.is_ready(LEAST, PIECE) {
+        if !current.begun && !current.is_ready() {
             return Played::Same;
+        }
+        if current.is_paused() {
+            if !current.is_ready() {
+                return Played::Same;
+            }
+            self.settle_hold();
+            return Played::WentOn;
+        }
+        if current.begun && !self.held && current.line.runs_dry(DRY) {
+            current.waits = Some(Instant::now());
+            self.underruns += 1;
+            self.settle_hold();
+            return Played::Paused;
         }
         let lead = (lead.as_secs_f64() * f64::from(RATE)) as usize;
         current.line.take(lead.saturating_sub(current.sent.len() + current.rest.len()), &mut current.rest);
@@ -189,7 +245,7 @@ impl Player {
         let began = !std::mem::replace(&mut current.begun, true);
         if current.finished && playback.done() {
             current.line.note_played(current.line.made());
-            self.current = None;
+            self.forget();
             return Played::Ended;
         }
         if began { Played::Began } else { Played::Same }
@@ -211,17 +267,28 @@ impl Player {
     /// Falls silent within a callback, and keeps the place.
     pub fn hold(&mut self) {
         self.held = true;
-        if let Some(playback) = &self.playback {
-            playback.hold();
-        }
+        self.settle_hold();
     }
 
     /// Goes on where it was held.
     pub fn resume(&mut self) {
         self.held = false;
-        if let Some(playback) = &self.playback {
-            playback.resume();
-        }
+        self.settle_hold();
+    }
+
+    /// The loudspeaker is held while anything wants it to be.
+    fn settle_hold(&self) {
+        let Some(playback) = &self.playback else { return };
+        let paused = self.current.as_ref().is_some_and(Current::is_paused);
+        if self.held || paused { playback.hold() } else { playback.resume() }
+    }
+
+    /// Keeps nothing of what was played but how it went.
+    fn forget(&mut self) -> Option<Current> {
+        let current = self.current.take()?;
+        let account = current.line.account();
+        self.account = account.factor.map(|_| account).or(self.account);
+        Some(current)
     }
 
     /// Ends what is played; how many samples of it were heard, if it had begun.
@@ -235,7 +302,7 @@ impl Player {
             }
         }
         self.sync();
-        let current = self.current.take();
+        let current = self.forget();
         if let Some(playback) = &mut self.playback {
             playback.flush();
         }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::player::Player;
 use super::state::State;
+use crate::jobs::Account;
 
 /// How often figures are published that change all the time.
 const FIGURES: Duration = Duration::from_secs(1);
@@ -32,6 +33,8 @@ pub struct Status {
     pub half_duplex: bool,
     /// How often sound ran dry since the start.
     pub underruns: u64,
+    /// How the last answer kept up with its sound, or the one that sounds does.
+    pub pace: Option<Account>,
     /// Samples of the microphone that were lost since it was opened.
     pub overruns: u64,
 }
@@ -73,6 +76,7 @@ impl Board {
             echo_delay: None,
             half_duplex: false,
             underruns: 0,
+            pace: None,
             overruns: 0,
         };
         let (status, statuses) = watch::channel(first);
@@ -97,6 +101,7 @@ impl Board {
             echo_delay: report.and_then(|report| report.delay),
             half_duplex,
             underruns: player.underruns(),
+            pace: player.account(),
             overruns: ear.map_or(0, |ear| ear.capture().overruns()),
         };
         self.figures_at = Instant::now();

@@ -43,6 +43,8 @@ pub struct ReplyOptions {
     /// Nobody has decided how to choose: a folder whose `generation_config.json` says `do_sample: false` chooses the
     /// likeliest.
     pub undecided: bool,
+    /// Text alone: no sound is made even if the model can, and the text's end is the reply's. With [`Mode::Sequential`].
+    pub written: bool,
     /// The model never ends its turn, its text or its speech: for measuring with `max_items`.
     pub endless: bool,
 }
@@ -65,6 +67,7 @@ impl ReplyOptions {
             chunk: 128,
             record: false,
             undecided: true,
+            written: false,
             endless: false,
         }
     }
@@ -143,6 +146,20 @@ enum Modality {
     Audio,
 }
 
+/// How a reply ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Where the model ends it.
+    Open,
+    /// With a sentence.
+    WithSentence,
+    /// The text was ended with a sentence; the sound of it is still to come.
+    Shortened,
+}
+
+/// What ends a sentence.
+const STOPS: [char; 7] = ['.', '!', '?', '\u{2026}', '\u{3002}', '\u{ff01}', '\u{ff1f}'];
+
 /// A reply in progress. It belongs to the cache that its steps are given.
 #[derive(Debug)]
 pub struct Reply {
@@ -152,6 +169,9 @@ pub struct Reply {
     /// Items left before the modality changes; passes below zero where the reference's does.
     left: i64,
     text_done: bool,
+    ending: Ending,
+    /// Whether the text so far may be the end of a sentence.
+    sentence_over: bool,
     items: usize,
     said: Vec<u32>,
     text: TextStream,
@@ -169,6 +189,8 @@ impl Reply {
             modality: Modality::Text,
             left: speech.settings().interleaved_text,
             text_done: false,
+            ending: Ending::Open,
+            sentence_over: false,
             items: 0,
             said: Vec::new(),
             text: TextStream::new(Special::Drop),
@@ -198,6 +220,20 @@ impl Reply {
             State::Feed { row } => Some(row),
             State::Prefill { .. } | State::Choose(_) | State::Finished(_) => None,
         }
+    }
+
+    /// Ends the text of an interleaved reply with the sentence that it is in, as if the model had said all; the sound of
+    /// what was said still comes.
+    pub fn wind_up(&mut self) {
+        if self.ending == Ending::Open && self.options.mode == Mode::Interleaved && !self.text_done {
+            self.ending = Ending::WithSentence;
+        }
+    }
+
+    /// Whether the text was ended before the model ended it.
+    #[must_use]
+    pub fn is_shortened(&self) -> bool {
+        self.ending == Ending::Shortened
     }
 
     /// Text that an incomplete character held back.
@@ -267,7 +303,8 @@ impl Reply {
             return Err(Error::BadRequest("no position to choose an item for".into()));
         };
         // A step that fails is repeated as if it had not been tried, random choices included.
-        let (sampler, turn) = (self.sampler.clone(), (self.modality, self.left, self.text_done));
+        let sampler = self.sampler.clone();
+        let turn = (self.modality, self.left, self.text_done, self.ending, self.sentence_over);
         let made = match (self.modality, self.options.mode) {
             (Modality::Text, Mode::Interleaved) => self.interleaved_text(speech, &output),
             (Modality::Text, Mode::Sequential) => self.sequential_text(speech, &output),
@@ -279,17 +316,25 @@ impl Reply {
             Err(_) => {
                 self.state = State::Choose(output);
                 self.sampler = sampler;
-                (self.modality, self.left, self.text_done) = turn;
+                (self.modality, self.left, self.text_done, self.ending, self.sentence_over) = turn;
             }
         }
         made
     }
 
     fn interleaved_text(&mut self, speech: &mut Speech, output: &Output) -> Result<Event> {
-        let id = self.text_token(speech, output)?;
+        if self.ending == Ending::Shortened {
+            // Its sound has ended too.
+            return Ok(Event::Finished(Finish::Stop));
+        }
+        let mut id = self.text_token(speech, output)?;
         self.left -= 1;
         if id == speech.settings().turn_end {
             return Ok(Event::Finished(Finish::Stop));
+        }
+        if self.ending == Ending::WithSentence && self.sentence_over && begins_a_word(speech, id)? {
+            id = speech.settings().text_end;
+            self.ending = Ending::Shortened;
         }
         let event = self.say(speech, id)?;
         self.text_done |= id == speech.settings().text_end;
@@ -303,10 +348,11 @@ impl Reply {
     fn sequential_text(&mut self, speech: &mut Speech, output: &Output) -> Result<Event> {
         let id = self.text_token(speech, output)?;
         let event = self.say(speech, id)?;
-        if id == speech.settings().audio_start {
+        let settings = speech.settings();
+        if id == settings.audio_start {
             self.modality = Modality::Audio;
         }
-        if id == speech.settings().turn_end {
+        if id == settings.turn_end || (self.options.written && id == settings.text_end) {
             self.state = State::Finished(Finish::Stop);
         }
         Ok(event)
@@ -314,7 +360,7 @@ impl Reply {
 
     fn text_token(&mut self, speech: &mut Speech, output: &Output) -> Result<u32> {
         let settings = speech.settings();
-        let mute = (!speech.can_speak()).then_some(settings.audio_start);
+        let mute = (!speech.can_speak() || self.options.written).then_some(settings.audio_start);
         let ends = self.options.endless.then_some([settings.turn_end, settings.text_end]);
         self.sampler
             .choose(&output.logits, &self.options.text, &self.said, |id| {
@@ -328,6 +374,9 @@ impl Reply {
         let mut row = Vec::with_capacity(speech.backbone().hidden());
         speech.append_token(id, &mut row)?;
         let text = self.text.push(speech.tokenizer(), id)?;
+        if !text.is_empty() {
+            self.sentence_over = text.ends_with(STOPS);
+        }
         self.state = State::Feed { row };
         self.said.push(id);
         Ok(Event::Text { id, text })
@@ -371,4 +420,10 @@ impl Reply {
         self.state = State::Feed { row };
         Ok(Event::Frame(frame))
     }
+}
+
+/// Whether the token `id` stands apart from what is before it: a full stop before one that does not is inside a number or
+/// a name.
+fn begins_a_word(speech: &Speech, id: u32) -> Result<bool> {
+    Ok(speech.tokenizer().decode(&[id], Special::Drop)?.starts_with(char::is_whitespace))
 }

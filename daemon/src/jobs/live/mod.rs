@@ -8,16 +8,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use eddy_config::WhenSlow;
 use eddy_ipc::{Error, FinishReason};
 use eddy_models::backbone::{Cache, Input, Snapshot};
-use eddy_models::speech::{MelClip, MelFeatures, Prompt, ReplyOptions, Speech};
+use eddy_models::speech::{MelClip, MelFeatures, Mode, Prompt, ReplyOptions, Speech};
 
 use super::line::{RATE, SoundLine};
 use super::loader::{Model, SpeechModel};
 use super::memory::{Kept, Memory, Place, Said};
 use super::{refusal, wrong_model};
 use crate::engine::{Ending, Job, Step};
-use crate::speech::{Made, Progress, Turn};
+use crate::speech::{BRIEFLY, Made, Paces, Progress, Turn};
 
 mod marks;
 mod told;
@@ -89,6 +90,8 @@ pub struct LiveWork {
     pub memory: Arc<Memory>,
     /// How the answer is drawn.
     pub options: ReplyOptions,
+    /// What is done when the machine is too slow.
+    pub when_slow: WhenSlow,
 }
 
 /// One turn in the engine.
@@ -158,13 +161,13 @@ impl LiveJob {
                     self.stage = Stage::Listening { base, open };
                     return Ok(Step::Full);
                 };
-                let answering = self.answer(&mut model.speech, base, open, number).map_err(|error| refusal(&error))?;
+                let answering = self.answer(model, base, open, number).map_err(|error| refusal(&error))?;
                 self.stage = Stage::Answering(Box::new(answering));
                 Ok(Step::More)
             }
             Stage::Answering(mut answering) => match wanted {
                 Some((number, certain)) if number == answering.number => {
-                    let stepped = self.speak(&mut model.speech, &mut answering, certain);
+                    let stepped = self.speak(model, &mut answering, certain);
                     self.stage = Stage::Answering(answering);
                     stepped
                 }
@@ -202,7 +205,7 @@ impl LiveJob {
     }
 
     fn open(&mut self, model: &mut SpeechModel) -> eddy_models::Result<Stage> {
-        let SpeechModel { speech, kept } = model;
+        let SpeechModel { speech, kept, paces } = model;
         let memory = &self.work.memory;
         let context = speech.backbone().context();
         // As long an utterance as the encoder takes, and the longest answer; what is less is not worth folding for.
@@ -210,7 +213,9 @@ impl LiveJob {
         let room = (self.work.options.max_items + longest).min(context / 2);
         let backbone = speech.backbone();
         let kept = kept.remove(&memory.id());
-        let opened = memory.open(kept, (room, context), |cache| backbone.snapshot(cache), || backbone.new_cache())?;
+        let aside = (self.work.when_slow == WhenSlow::Shorten && paces.is_slow()).then_some(BRIEFLY);
+        let opened =
+            memory.open(kept, aside, (room, context), |cache| backbone.snapshot(cache), || backbone.new_cache())?;
         if opened.folded > 0
             && let Some(audience) = &self.work.audience
         {
@@ -226,7 +231,7 @@ impl LiveJob {
 
     fn answer(
         &mut self,
-        speech: &mut Speech,
+        SpeechModel { speech, paces, .. }: &mut SpeechModel,
         base: Box<Base>,
         open: Snapshot,
         number: u32,
@@ -244,8 +249,21 @@ impl LiveJob {
         };
         let rows = speech.embed(&Prompt::default().sound(said.clone()).awaiting_reply())?;
         let prompted = open.length() + rows.len() / speech.backbone().hidden();
-        let audible = speech.can_speak();
-        let turn = Turn::new(speech, rows, self.work.options.clone(), audible)?;
+        let written = speech.can_speak() && self.work.when_slow == WhenSlow::Text && paces.is_for_text();
+        let audible = speech.can_speak() && !written;
+        let options = match written {
+            // The model was told to speak, and stays so: to tell it otherwise, the whole conversation would have to be
+            // read again.
+            true => ReplyOptions { mode: Mode::Sequential, written, ..self.work.options.clone() },
+            false => self.work.options.clone(),
+        };
+        if written {
+            self.work.line.write_only(paces.factor());
+        }
+        let mut turn = Turn::new(speech, rows, options, audible)?;
+        if audible {
+            turn.follow(paces);
+        }
         self.hearing += begun.elapsed();
         Ok(Answering {
             base,
@@ -262,12 +280,14 @@ impl LiveJob {
     }
 
     /// Makes the next piece of the answer, unless the loudspeaker has enough.
-    fn speak(&mut self, speech: &mut Speech, answering: &mut Answering, certain: bool) -> Result<Step, Error> {
+    fn speak(&mut self, model: &mut SpeechModel, answering: &mut Answering, certain: bool) -> Result<Step, Error> {
+        let SpeechModel { speech, paces, .. } = model;
         if certain && !answering.answered {
             answering.answered = true;
             self.tell(&std::mem::take(&mut answering.untold));
         }
         if answering.complete.is_some() || !self.work.line.has_room() {
+            answering.turn.rest();
             return Ok(Step::Full);
         }
         let Answering { turn, base, .. } = answering;
@@ -283,6 +303,7 @@ impl LiveJob {
             turn.finish(speech, &mut self.made).map_err(|error| refusal(&error))?;
             answering.complete = Some(reason);
         }
+        self.keep_up(&mut answering.turn, paces);
         self.mark(speech, answering)?;
         let made = std::mem::take(&mut self.made);
         self.work.line.push(&made.samples);
@@ -297,6 +318,17 @@ impl LiveJob {
             self.work.line.finish();
         }
         Ok(Step::More)
+    }
+
+    /// Says how much of the sound has to be ready, and ends an answer that would have to wait for too long.
+    fn keep_up(&self, turn: &mut Turn, paces: &Paces) {
+        if turn.pace().factor().is_none() {
+            return;
+        }
+        self.work.line.expect(turn.lead(paces), turn.pace().measured());
+        if self.work.when_slow == WhenSlow::Shorten && turn.pace().exceeds(self.work.line.patience()) {
+            turn.wind_up();
+        }
     }
 
     /// Notes the place after each new frame, and forgets the places that were passed.
@@ -355,11 +387,17 @@ impl LiveJob {
         let (unfed, read) = match answering.filter(|(_, _, marks, _)| audible && !marks.is_empty()) {
             Some((turn, said, marks, complete)) => {
                 let summary = turn.summary();
+                let account = self.work.line.account();
                 end.latency = summary.latency();
-                end.latency.push(("hear", self.hearing));
+                end.latency.push(("hear", self.hearing.as_secs_f64()));
+                end.latency.extend(account.latency());
                 end.played = self.work.line.played();
                 let per_frame = model.speech.detokenizer().map_or(1, |detokenizer| detokenizer.samples_per_frame());
                 let whole = wish == Wish::Keep && complete.is_some();
+                match account.written {
+                    true => model.paces.wrote(),
+                    false => model.paces.spoke(turn.pace(), whole),
+                }
                 let unfed = if whole {
                     end.text = summary.text;
                     end.reason = complete;

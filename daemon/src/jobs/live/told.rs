@@ -54,6 +54,6 @@ pub struct TurnEnd {
     pub played: u64,
     /// Samples that are in the conversation: whole frames.
     pub remembered: u64,
-    /// Seconds by stage.
-    pub latency: Vec<(&'static str, Duration)>,
+    /// Seconds by stage, and how the sound kept up.
+    pub latency: Vec<(&'static str, f64)>,
 }
