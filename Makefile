@@ -67,7 +67,7 @@ scenarios: test-packages rust runtime judge ## Play every scenario of the live v
 	@cargo test --locked --workspace --test scenarios --test dialogue -- --include-ignored --test-threads 1
 
 .PHONY: soak
-soak: test-packages rust runtime ## One long proof of the live voice: PART=echo|turns|barge-in|false-alarms|devices|hour|idle [LENGTH=N].
+soak: test-packages rust runtime ## One long proof of the live voice: PART=echo|turns|wake-word|barge-in|false-alarms|devices|hour|idle [LENGTH=N].
 	@cargo build --locked --workspace
 	target/debug/soak $(PART) $(LENGTH)
 
@@ -107,7 +107,7 @@ fixtures: ## Make the fixtures again from the reference implementations (downloa
 	$(FIXTURE_ENV)/bin/pip install --quiet --requirement tests/reference/requirements.txt
 	$(FIXTURE_ENV)/bin/pip install --quiet --no-deps --requirement tests/reference/requirements-more.txt
 	$(FIXTURE_ENV)/bin/pip uninstall --quiet --yes torchaudio
-	for family in speech text vision colbert listening; do
+	for family in speech text vision colbert listening wake_word; do
 	    $(FIXTURE_ENV)/bin/python tests/reference/make_$$family.py --out tests/fixtures
 	done
 

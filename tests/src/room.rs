@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use eddy_audio::wav::read_wav;
 use eddy_config::Sources;
-use eddy_models::RuntimeOptions;
 use eddy_models::folder::{Precision, Wanted};
+use eddy_models::listening::VoiceActivity;
+use eddy_models::listening::wake_word::{Embedder, Examples};
+use eddy_models::{RuntimeOptions, Stop};
 use eddyd::engine::{self, Caller, Choice, Ending, Job, Task, Urgency};
 use eddyd::voice::{Audience, Change, Local, State, Told, TurnEnd, Voice};
 
-use crate::fixtures::{composed, fixture, runtime_folder};
+use crate::fixtures::{composed, fixture, runtime, runtime_folder};
 use crate::server::{Server, within};
 
 /// The rate of the room.
@@ -175,15 +177,39 @@ pub fn echo(server: &Server, delay: u32, level: f32) {
 pub fn spoken(text: &str) -> Vec<f32> {
     static SAID: Mutex<Option<HashMap<String, Vec<f32>>>> = Mutex::new(None);
     let mut said = SAID.lock().unwrap();
-    said.get_or_insert_default().entry(text.to_owned()).or_insert_with(|| synthesise(text)).clone()
+    said.get_or_insert_default().entry(text.to_owned()).or_insert_with(|| synthesise("en-gb:150", text, ROOM)).clone()
 }
 
-fn synthesise(text: &str) -> Vec<f32> {
+/// The same in a voice and at a speed of espeak-ng, `en-gb+f2:150`, mono at 16 kHz and with half a second of faint noise
+/// around it, as in a room.
+pub fn said(voice: &str, text: &str) -> Vec<f32> {
+    let around = vec![0.0; 8_000];
+    let mut sound = [around.clone(), synthesise(voice, text, 16_000), around].concat();
+    let mut random = fastrand::Rng::with_seed(text.len() as u64);
+    sound.iter_mut().for_each(|sample| *sample += 1e-3 * (random.f32() - 0.5));
+    sound
+}
+
+/// What `eddy wake enroll` keeps of a phrase in the voice of [`spoken`].
+pub fn enrolled(phrase: &str) -> tempfile::NamedTempFile {
+    let takes = ["en-gb:150", "en-gb:142", "en-gb:160"].map(|voice| said(voice, phrase));
+    let runtime = runtime();
+    let stop = Stop::new(&runtime).unwrap();
+    let mut embedder = Embedder::load(&runtime, &stop).unwrap();
+    let mut detector = VoiceActivity::load(&runtime, &stop).unwrap();
+    let examples = Examples::enrol(&mut embedder, &mut detector, &takes).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    serde_json::to_writer(&file, &examples).unwrap();
+    file
+}
+
+fn synthesise(voice: &str, text: &str, rate: u32) -> Vec<f32> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("speech.wav");
-    let status = Command::new("espeak-ng").args(["-v", "en-gb", "-s", "150", "-w"]).arg(&file).arg(text).status();
+    let (voice, speed) = voice.split_once(':').unwrap();
+    let status = Command::new("espeak-ng").args(["-v", voice, "-s", speed, "-w"]).arg(&file).arg(text).status();
     assert!(status.expect("espeak-ng runs: `make test` installs it").success());
-    let clip = read_wav(&file, Duration::from_secs(60)).unwrap().at_rate(ROOM).unwrap();
+    let clip = read_wav(&file, Duration::from_secs(60)).unwrap().at_rate(rate).unwrap();
     let peak = clip.samples.iter().fold(1e-9f32, |peak, sample| peak.max(sample.abs()));
     clip.samples.iter().map(|sample| sample * 0.5 / peak).collect()
 }

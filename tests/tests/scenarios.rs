@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use eddy_audio::realtime::AllocDisabler;
 use eddy_ipc::FinishReason;
 use eddy_tests::heard::{COMPARED, PIECE, find, to_compare};
-use eddy_tests::room::{Living, ROOM, echo, noise, spoken};
+use eddy_tests::room::{Living, ROOM, echo, enrolled, noise, spoken};
 use eddy_tests::server::{Listener, Server, Speaker, with_server, within};
 use eddyd::voice::{RATE, State, TurnEnd};
 use serde::Deserialize;
@@ -22,6 +22,8 @@ struct Scenario {
     #[serde(default = "model")]
     model: String,
     settings: Vec<String>,
+    /// The wake word that is enrolled, if any.
+    enrol: Option<String>,
     /// Milliseconds from the loudspeaker to the microphone, if it hears it.
     echo: Option<u32>,
     /// Level of that echo, as a part of full scale.
@@ -198,7 +200,10 @@ fn run(file: &str) {
         }
         let recorder = server.listen("vmic");
         let ear = server.listen("vspk.monitor");
-        let living = Living::start(&scenario.model, &scenario.settings);
+        let learnt = scenario.enrol.as_deref().map(enrolled);
+        let learnt = learnt.iter().map(|file| format!("voice.wake_word_file=\"{}\"", file.path().display()));
+        let settings: Vec<String> = scenario.settings.iter().cloned().chain(learnt).collect();
+        let living = Living::start(&scenario.model, &settings);
         if let Some(milliseconds) = scenario.slow {
             living.slow_down(Duration::from_millis(milliseconds));
         }
@@ -369,6 +374,17 @@ fn push_to_talk() {
 #[ignore = "a proof in real time; `make scenarios` runs it"]
 fn mute() {
     run("mute.toml");
+}
+
+#[test]
+fn wake_word() {
+    run("wake-word.toml");
+}
+
+#[test]
+#[ignore = "a proof in real time; `make scenarios` runs it"]
+fn wake_word_follow_up() {
+    run("wake-word-follow-up.toml");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `[voice]`: when Eddy listens, when a turn is over, and what an interruption is.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::schema::{choice, settings};
@@ -11,6 +12,8 @@ choice! {
         PushToTalk = "push-to-talk",
         /// All the time, unless muted.
         Open = "open",
+        /// All the time, and speech begins a turn when it begins with the enrolled phrase.
+        WakeWord = "wake-word",
         /// Never, not even when asked: the capture stream is not opened at all.
         Off = "off",
     }
@@ -32,7 +35,8 @@ settings! {
     /// When Eddy listens, when a turn is over, and what counts as an interruption.
     pub struct Voice("voice") {
         /// When the microphone is open: "push-to-talk" for one turn at a time, when an application or
-        /// `eddy talk` asks; "open" all the time unless muted; "off" never.
+        /// `eddy talk` asks; "open" all the time unless muted; "wake-word" too, but a turn begins with the phrase that
+        /// `eddy wake enroll` has learnt; "off" never.
         mode: MicrophoneMode = MicrophoneMode::PushToTalk, live;
         /// Probability of speech (0 to 1) at which somebody counts as having begun to speak.
         speech_threshold: f64 = 0.5, live, (0.05, 0.99);
@@ -57,6 +61,13 @@ settings! {
         /// How long to wait for somebody to begin after being asked to listen.
         listen_timeout: Duration = Duration::from_secs(8), live,
             (Duration::from_secs(1), Duration::from_secs(300));
+        /// How alike what is heard must be to the enrolled phrase: 0 as the most similar of other speech, 1 as
+        /// the enrolled recordings among themselves. Higher calls Eddy less often by mistake, and misses more.
+        wake_word_threshold: f64 = 0.5, live, (0.05, 1.5);
+        /// How long after a reply speech needs no wake word.
+        wake_word_follow_up: Duration = Duration::ZERO, live, (Duration::ZERO, Duration::from_secs(60));
+        /// The file with what was learnt of the phrase; empty for the one in the folder of states.
+        wake_word_file: PathBuf = PathBuf::new(), live;
         /// Whether speaking over a reply interrupts it.
         barge_in: bool = true, live;
         /// Speech needed to interrupt. The reply is held at the first sound, and goes on if it stays

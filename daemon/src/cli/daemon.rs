@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use eddy_ipc::client::{AssistantProxy, RequestProxy};
+use eddy_ipc::client::{AssistantProxy, DaemonProxy, RequestProxy};
 use eddy_ipc::{Bus, Collection, Delta, Options, RequestState, Token, path};
 use futures_util::StreamExt;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -59,6 +59,27 @@ impl BusArguments {
 /// # Errors
 /// When there is one and it refuses.
 pub fn hush(arguments: &BusArguments) -> anyhow::Result<Option<OwnedFd>> {
+    if_running(arguments, async |connection| {
+        let lock = AssistantProxy::new(connection).await?.acquire_mute().await;
+        Ok(lock.context("eddyd listens too, and does not close its microphone for this conversation")?.into())
+    })
+}
+
+/// Has the daemon read its configuration, and what belongs to it, again; says whether one runs. Starts none.
+///
+/// # Errors
+/// When there is one and it refuses.
+pub fn reload(arguments: &BusArguments) -> anyhow::Result<bool> {
+    let reloaded = if_running(arguments, async |connection| {
+        Ok(DaemonProxy::new(connection).await?.reload(&Options::default()).await?)
+    })?;
+    Ok(reloaded.is_some())
+}
+
+fn if_running<T>(
+    arguments: &BusArguments,
+    ask: impl AsyncFnOnce(&Connection) -> anyhow::Result<T>,
+) -> anyhow::Result<Option<T>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let Ok(connection) = arguments.connection().await else { return Ok(None) };
@@ -66,8 +87,7 @@ pub fn hush(arguments: &BusArguments) -> anyhow::Result<Option<OwnedFd>> {
         if !DBusProxy::new(&connection).await?.name_has_owner(name).await? {
             return Ok(None);
         }
-        let lock = AssistantProxy::new(&connection).await?.acquire_mute().await;
-        Ok(Some(lock.context("eddyd listens too, and does not close its microphone for this conversation")?.into()))
+        ask(&connection).await.map(Some)
     })
 }
 

@@ -29,6 +29,7 @@ mod speaking;
 mod talk;
 mod transcribe;
 mod tune;
+mod wake;
 
 use std::process::ExitCode;
 
@@ -68,6 +69,8 @@ enum Verb {
     Status(control::Arguments),
     /// Close the microphone.
     Mute(control::Arguments),
+    /// Teach Eddy the phrase that you call it by, try it on a recording, or have it forgotten.
+    Wake(wake::Arguments),
     /// Let the microphone be opened again.
     Unmute(control::Arguments),
     /// End the reply that is being made or spoken.
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
         Verb::Embed(arguments) => embed::run(arguments, bus),
         Verb::Status(arguments) => control::status(arguments, bus),
         Verb::Mute(arguments) => control::mute(true, arguments.json, bus),
+        Verb::Wake(arguments) => wake::run(arguments, bus),
         Verb::Unmute(arguments) => control::mute(false, arguments.json, bus),
         Verb::Interrupt(arguments) => control::interrupt(arguments.json, bus),
         Verb::Models(arguments) => models::run(arguments, bus),

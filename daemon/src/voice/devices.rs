@@ -161,6 +161,14 @@ pub fn loudspeaker(audio: &Audio) -> Result<Device> {
     Devices::new(audio).loudspeaker()
 }
 
+/// The microphone that is meant now, opened; for those who record in a process of their own.
+///
+/// # Errors
+/// Those of choosing and opening it.
+pub fn microphone(audio: &Audio) -> Result<Capture> {
+    Capture::open(&Devices::new(audio).microphone()?, audio.capture_frames)
+}
+
 fn in_a_thread<T: Send + 'static>(
     open: impl FnOnce() -> Result<T> + Send + 'static,
     thread: impl FnOnce(&T) -> CallbackThread + Send + 'static,

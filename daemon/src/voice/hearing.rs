@@ -3,26 +3,37 @@
 //! Owns the speech detector, the memory of the last seconds, the follower of turns, the judge of pauses and the detector of
 //! interruptions. Fed frame by frame; touches no device and decides nothing.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use eddy_audio::ear::{FRAME, RATE};
-use eddy_config::Config;
-use eddy_models::{Runtime, RuntimeOptions};
+use eddy_config::{Config, MicrophoneMode};
+use eddy_models::listening::wake_word::{Examples, Spotted, WakeWord};
+use eddy_models::{Runtime, RuntimeOptions, Stop};
 
 use super::barge_in::{self, BargeIn, Echo, Threshold};
 use super::listener::{CHUNK, Judge, Listener};
 use super::turn::{Heard, Patience, TurnDetector, Why};
+use super::wake;
 
 /// Quiet after which the judge is asked and the answer is begun: long enough to be no stop inside a word.
 const NOTICE: Duration = Duration::from_millis(224);
 /// A suspicion so soon after one that was dropped goes on where that one began, in samples.
 const SAME: u64 = RATE as u64 / 2;
 
+/// Chunks whose probabilities are remembered: those that may lie between the wake word and its being noticed.
+const RECENT: usize = 48;
+/// How exactly the end of the wake word is known. What is said behind it may begin so much earlier, and speech that is
+/// nearer belongs to it.
+const EDGE: Duration = Duration::from_millis(96);
+
 /// What is listened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attention {
     /// Nothing; what is heard is remembered all the same.
     Nothing,
+    /// Somebody who says the wake word.
+    Call,
     /// Somebody who begins to speak.
     Beginning,
     /// The person who has the turn.
@@ -36,6 +47,11 @@ pub enum Attention {
 pub enum Noticed {
     /// Somebody has begun; in a turn that was waited for, its first words.
     Began,
+    /// The wake word; `more` says whether something was said behind it already.
+    Called {
+        /// Whether the turn has its first words.
+        more: bool,
+    },
     /// The person paused, and the judge was asked.
     Paused,
     /// The person went on after such a pause.
@@ -66,6 +82,30 @@ pub struct Frame<'a> {
 struct Models {
     listener: Listener,
     judge: Judge,
+    wake_word: Option<WakeWord>,
+    /// How far into the listener's clock the wake word was listened for.
+    listened: u64,
+}
+
+/// The wake word, as it is configured.
+enum Phrase {
+    Unwanted,
+    /// Wanted, and not to be had, for this reason.
+    Missing(String),
+    Enrolled(Examples, f32),
+}
+
+impl Models {
+    fn listen_for_call(&mut self, speech: bool, attention: Attention) -> eddy_models::Result<Option<Spotted>> {
+        let Some(wake_word) = &mut self.wake_word else { return Ok(None) };
+        let new = self.listener.since(self.listened);
+        self.listened = self.listener.total();
+        if attention == Attention::Call {
+            return wake_word.push(&new, speech);
+        }
+        wake_word.remember(&new);
+        Ok(None)
+    }
 }
 
 /// The hearing of one microphone.
@@ -73,6 +113,9 @@ pub struct Hearing {
     models: Option<Models>,
     detector: TurnDetector,
     barge_in: BargeIn,
+    phrase: Phrase,
+    /// The last probabilities of speech.
+    recent: VecDeque<f32>,
     threshold: (f32, f32),
     lead_in: Duration,
     /// The pause that the judge was asked about.
@@ -95,6 +138,8 @@ impl Hearing {
             models: None,
             detector: TurnDetector::new(patience(config)),
             barge_in: BargeIn::new(threshold(config)),
+            phrase: Phrase::Unwanted,
+            recent: VecDeque::with_capacity(RECENT),
             threshold: (0.0, 0.0),
             lead_in: Duration::ZERO,
             pause: 0,
@@ -113,6 +158,19 @@ impl Hearing {
         self.barge_in = BargeIn::new(threshold(config));
         self.threshold = (config.voice.speech_threshold as f32, config.voice.silence_threshold as f32);
         self.lead_in = config.voice.lead_in;
+        self.phrase = phrase(config);
+        if let Some(models) = &mut self.models {
+            models.wake_word = None;
+        }
+    }
+
+    /// Why the wake word that is configured cannot be listened for.
+    #[must_use]
+    pub fn missing_phrase(&self) -> Option<&str> {
+        match &self.phrase {
+            Phrase::Missing(reason) => Some(reason),
+            Phrase::Unwanted | Phrase::Enrolled(..) => None,
+        }
     }
 
     /// Loads the models, once.
@@ -128,7 +186,16 @@ impl Hearing {
             };
             let (runtime, listener) = load().map_err(|error| error.to_string())?;
             let judge = Judge::start(runtime).map_err(|error| error.to_string())?;
-            self.models = Some(Models { listener, judge });
+            self.models = Some(Models { listener, judge, wake_word: None, listened: 0 });
+        }
+        if let (Some(models), Phrase::Enrolled(examples, threshold)) = (&mut self.models, &self.phrase)
+            && models.wake_word.is_none()
+        {
+            let load = || {
+                let runtime = Runtime::start(runtime)?;
+                WakeWord::load(&runtime, &Stop::new(&runtime)?, examples.clone(), *threshold)
+            };
+            models.wake_word = Some(load().map_err(|error: eddy_models::Error| error.to_string())?);
         }
         Ok(())
     }
@@ -197,8 +264,15 @@ impl Hearing {
         let Some(models) = &mut self.models else { return Ok(None) };
         let Some(chunk) = models.listener.push(frame.recorded, frame.clean, frame.played)? else { return Ok(None) };
         self.speech = chunk.speech >= self.threshold.0;
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(chunk.speech);
+        // Speech that is only suspected is looked at too: the phrase may begin softly.
+        let called = models.listen_for_call(chunk.speech >= self.threshold.1, attention)?;
         Ok(match attention {
             Attention::Nothing => None,
+            Attention::Call => called.map(|called| self.take_call(called)),
             Attention::Beginning if self.too_long => {
                 self.too_long = chunk.speech >= self.threshold.1;
                 None
@@ -253,6 +327,22 @@ impl Hearing {
         }
     }
 
+    /// The turn begins behind the phrase, with what was said there since.
+    fn take_call(&mut self, called: Spotted) -> Noticed {
+        tracing::debug!(score = called.score, ago = called.ago, "the wake word");
+        let edge = (EDGE.as_secs_f64() * f64::from(RATE)) as u64;
+        self.begin = self.clock().saturating_sub(called.ago as u64 + edge);
+        self.denied = None;
+        self.rest();
+        let chunk = (CHUNK.as_secs_f64() * f64::from(RATE)) as usize;
+        let since = called.ago.saturating_sub(edge as usize) / chunk;
+        let mut more = false;
+        for probability in self.recent.iter().skip(self.recent.len().saturating_sub(since)) {
+            more |= matches!(self.detector.push(*probability), Heard::Began(_));
+        }
+        Noticed::Called { more }
+    }
+
     /// Samples that were ever heard.
     fn clock(&self) -> u64 {
         self.models.as_ref().map_or(0, |models| models.listener.total())
@@ -262,6 +352,19 @@ impl Hearing {
     fn ago(&self, time: Duration) -> u64 {
         let samples = (time + self.lead_in).as_secs_f64() * f64::from(RATE);
         self.clock().saturating_sub(samples as u64)
+    }
+}
+
+fn phrase(config: &Config) -> Phrase {
+    if config.voice.mode != MicrophoneMode::WakeWord {
+        return Phrase::Unwanted;
+    }
+    match wake::enrolled(config) {
+        Ok(examples) => Phrase::Enrolled(examples, config.voice.wake_word_threshold as f32),
+        Err(reason) => {
+            tracing::error!("{reason}; until then Eddy listens when asked to (push to talk)");
+            Phrase::Missing(format!("{reason}; until then Eddy listens when asked to"))
+        }
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Live {
     streams: Streams,
     player: Player,
     sounded_at: Instant,
+    /// When a reply was last heard to its end.
+    replied_at: Option<Instant>,
     hearing: Hearing,
     exchanges: Exchanges,
     /// Those who wait for the microphone to open.
@@ -86,6 +88,7 @@ impl Live {
             streams: Streams::new(&config.audio),
             player: Player::default(),
             sounded_at: now.checked_sub(KEEP).unwrap_or(now),
+            replied_at: None,
             hearing: Hearing::new(&config),
             exchanges: Exchanges::new(engine, instructions, audience),
             listeners: Vec::new(),
@@ -230,8 +233,12 @@ impl Live {
             return;
         }
         self.hearing.begin_here();
+        self.give_turn(audience, "it was asked to listen");
+    }
+
+    fn give_turn(&mut self, audience: Option<Arc<dyn Audience>>, reason: &str) {
         self.exchanges.ask_for(audience);
-        self.dispatch(Event::Summoned, "it was asked to listen");
+        self.dispatch(Event::Summoned, reason);
         let give_up = Instant::now() + self.config.voice.listen_timeout;
         if let Some(exchange) = self.exchanges.current_mut() {
             exchange.give_up = Some(give_up);
@@ -257,8 +264,22 @@ impl Live {
         match (&self.suspended, self.config.voice.mode) {
             (Some(reason), _) => Some(reason.clone()),
             (None, MicrophoneMode::Off) => Some("voice.mode is \"off\" in the configuration".into()),
-            (None, MicrophoneMode::Open | MicrophoneMode::PushToTalk) => None,
+            (None, MicrophoneMode::Open | MicrophoneMode::WakeWord | MicrophoneMode::PushToTalk) => None,
         }
+    }
+
+    /// The mode as far as it can be had: nobody is called by a phrase that was never enrolled.
+    fn mode(&self) -> MicrophoneMode {
+        match (self.config.voice.mode, self.hearing.missing_phrase()) {
+            (MicrophoneMode::WakeWord, Some(_)) => MicrophoneMode::PushToTalk,
+            (mode, _) => mode,
+        }
+    }
+
+    /// Whether speech begins a turn only behind the wake word.
+    fn waits_for_call(&self) -> bool {
+        let follows_up = self.replied_at.is_some_and(|at| at.elapsed() < self.config.voice.wake_word_follow_up);
+        self.mode() == MicrophoneMode::WakeWord && !follows_up
     }
 
     // States.
@@ -376,6 +397,7 @@ impl Live {
         }
         let attention = match self.state {
             State::Muted | State::Unavailable => Attention::Nothing,
+            State::Idle if self.waits_for_call() => Attention::Call,
             State::Idle | State::Thinking => Attention::Beginning,
             State::Listening | State::Endpointing => Attention::Turn,
             State::Speaking | State::Holding => Attention::Interruption,
@@ -405,6 +427,12 @@ impl Live {
                 Some(exchange) if self.state == State::Listening => exchange.spoken = true,
                 _ => self.dispatch(Event::SpeechBegan, "somebody speaks"),
             },
+            Some(Noticed::Called { more }) => {
+                self.give_turn(None, "it heard the wake word");
+                if let Some(exchange) = self.exchanges.current_mut() {
+                    exchange.spoken |= more;
+                }
+            }
             Some(Noticed::Paused) => self.dispatch(Event::LikelyPause, "somebody paused"),
             Some(Noticed::Resumed) => self.dispatch(Event::SpeechResumed, "they went on"),
             Some(Noticed::Ended(Why::Silence)) => self.dispatch(Event::TurnEnded, "somebody finished"),
@@ -478,6 +506,7 @@ impl Live {
             }
             Played::Ended => {
                 self.sounded_at = Instant::now();
+                self.replied_at = Some(self.sounded_at);
                 self.hearing.rest();
                 self.exchanges.end(true);
                 self.dispatch(Event::ReplyEnded, &self.player.because("everything is said"));
@@ -501,7 +530,9 @@ impl Live {
         let in_turn = matches!(self.state, State::Listening | State::Endpointing);
         !self.muted
             && self.forbidden().is_none()
-            && (in_turn || !self.listeners.is_empty() || self.config.voice.mode == MicrophoneMode::Open)
+            && (in_turn
+                || !self.listeners.is_empty()
+                || matches!(self.mode(), MicrophoneMode::Open | MicrophoneMode::WakeWord))
     }
 
     fn wants_loudspeaker(&self) -> bool {
@@ -566,7 +597,11 @@ impl Live {
 
     fn publish(&mut self) {
         let half_duplex = self.is_half_duplex();
-        let (state, reason) = (self.state, self.reason.as_str());
+        let reason = match (self.state, self.hearing.missing_phrase()) {
+            (State::Idle, Some(missing)) => missing,
+            _ => self.reason.as_str(),
+        };
+        let state = self.state;
         self.board.publish((state, reason), self.streams.ear(), &self.player, half_duplex);
     }
 }

@@ -18,10 +18,11 @@ mod state;
 mod status;
 mod streams;
 mod turn;
+pub mod wake;
 
 pub use crate::jobs::{Account, Audience, RATE, Told, TurnEnd, remark};
 pub use barge_in::Echo;
-pub(crate) use devices::loudspeaker;
+pub(crate) use devices::{loudspeaker, microphone};
 pub use handle::{Parts, Voice};
 pub use hearing::{Attention, Frame, Hearing, Noticed};
 pub use local::Local;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use eddy_tests::server::with_server_for_program;
-use eddy_tests::soak::{Report, devices, echo, hour, interruptions, turns};
+use eddy_tests::soak::{Report, devices, echo, hour, interruptions, turns, wake};
 
 #[cfg(debug_assertions)]
 #[global_allocator]
@@ -13,6 +13,7 @@ static ALLOCATOR: eddy_audio::realtime::AllocDisabler = eddy_audio::realtime::Al
 const USAGE: &str = "usage: soak PART [LENGTH]
   echo [MINUTES]         replies in rooms with a loud echo, faster than time (30)
   turns [COUNT]          turns with pauses inside sentences, faster than time (100)
+  wake-word [MINUTES]    a wake word against so much other speech, faster than time (20)
   barge-in [COUNT]       interruptions, in real time (50)
   false-alarms [COUNT]   coughs and as many doors, in real time (20)
   devices [COUNT]        each disturbance of the devices, in real time (20)
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
             write(turns::run(count(100.0)));
             true
         }
+        "wake-word" => {
+            write(wake::run(length.unwrap_or(20.0)));
+            true
+        }
         "barge-in" => in_a_room(|server| write(interruptions::barge_in(count(50.0), server))),
         "false-alarms" => in_a_room(|server| write(interruptions::false_alarms(count(20.0), server))),
         "devices" => in_a_room(|server| write(devices::run(count(20.0), server))),
@@ -49,7 +54,7 @@ fn main() -> ExitCode {
         }
     };
     // The process around a room knows only how the one inside ended.
-    let inside = eddy_tests::server::is_inside() || matches!(part.as_str(), "echo" | "turns");
+    let inside = eddy_tests::server::is_inside() || matches!(part.as_str(), "echo" | "turns" | "wake-word");
     if well && (kept || !inside) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

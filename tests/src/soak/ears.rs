@@ -65,7 +65,9 @@ impl Ears {
         match attention {
             // What has begun is a turn already.
             Attention::Turn => self.hearing.begin_turn(),
-            Attention::Nothing | Attention::Beginning | Attention::Interruption => self.hearing.rest(),
+            Attention::Nothing | Attention::Call | Attention::Beginning | Attention::Interruption => {
+                self.hearing.rest()
+            }
         }
         self.said = if attention == Attention::Turn { self.hearing.utterance() } else { Vec::new() };
         self.pending = None;

@@ -24,7 +24,7 @@ fn resident() -> u64 {
 }
 
 /// Processor time that this process has used, seconds.
-fn used() -> f64 {
+pub(super) fn used() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap())

@@ -1,7 +1,7 @@
 //! The long proofs of the live voice: each part runs for as long as it is told, says what it measured, and whether that
 //! is what was promised.
 //!
-//! [`echo`] and [`turns`] run faster than time, over the same canceller, detectors and judge as the live loop, in rooms
+//! [`echo`], [`turns`] and [`wake`] run faster than time, over the same canceller, detectors and judge as the live loop, in rooms
 //! made by arithmetic. The others run in real time, between a virtual microphone and a virtual loudspeaker.
 
 use std::fmt::Write as _;
@@ -14,6 +14,7 @@ pub mod echo;
 pub mod hour;
 pub mod interruptions;
 pub mod turns;
+pub mod wake;
 
 /// What a part found: lines as they came, and whether everything was as promised.
 #[derive(Debug)]
