@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod bus;
+mod card;
 pub mod cli;
 pub mod engine;
 mod fetching;

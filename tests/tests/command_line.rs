@@ -471,13 +471,13 @@ fn what_a_folder_lacks_is_named_and_the_rest_works() {
     // A part that the request does not need may be damaged.
     let hurt = composed("speech-a", None);
     std::fs::write(hurt.path().join("onnx/audio_encoder_q4.onnx"), "damaged").unwrap();
-    eddy_json(&["say", "hello", "-o", text(&answer), "--model", text(hurt.path()), "--json", "--max-items", "20"]);
+    eddy_json(&["say", "hello", "-o", text(&answer), "--model", text(hurt.path()), "--json", "--max-items", "1"]);
 
     let deaf = without("audio_encoder");
     let line = eddy_error(&["transcribe", &question(), "--model", text(deaf.path())]);
     assert!(line.contains("audio_encoder*.onnx not found") && line.contains(text(deaf.path())), "{line}");
     assert!(line.contains("speech input is unavailable"), "{line}");
-    eddy_json(&["say", "hello", "-o", text(&answer), "--model", text(deaf.path()), "--json", "--max-items", "20"]);
+    eddy_json(&["say", "hello", "-o", text(&answer), "--model", text(deaf.path()), "--json", "--max-items", "1"]);
 
     let dumb = without("audio_detokenizer");
     let line = eddy_error(&["say", "hello", "-o", text(&answer), "--model", text(dumb.path())]);

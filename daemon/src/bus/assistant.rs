@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use eddy_config::Capability;
-use eddy_ipc::{Bus, Error, Options, Result, SpeakerVoice, accepts};
+use eddy_ipc::{Bus, Error, Options, Result, accepts};
 use eddy_models::speech::Mode;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
@@ -91,7 +91,7 @@ impl Assistant {
             .map_err(|error| Error::Internal(error.to_string()))?
             .map_err(|error| Error::unavailable("the speaker", error))?;
         let reply = reply_options(Mode::Sequential, Drawn::Sound, [&options, &Options::default()], &config);
-        let instructions = read_aloud(options.voice.unwrap_or(SpeakerVoice::UkFemale));
+        let instructions = read_aloud(options.voice.unwrap_or_else(|| self.core.voice_of(&model)));
         let token = options.handle_token.take();
         let request = Request::open(&self.core, Bus::Assistant, &peer, Capability::Speak, token).await?;
         let line = SoundLine::new(config.voice.longest_hold);

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use eddy_config::{Auto, Capability, Config, Never};
 use eddy_ipc::fd::{Outlet, Patience, look, read_whole};
-use eddy_ipc::{Bus, Error, ModelState, Options, Priority, Result};
+use eddy_ipc::{Bus, Error, ModelState, Options, Priority, Result, SpeakerVoice};
 use tokio::sync::Semaphore;
 use zbus::Connection;
 use zbus::message::Header;
@@ -16,6 +16,7 @@ use super::objects::Objects;
 use super::peers::{Held, Peer, Peers};
 use super::request::Request;
 use crate::access::Access;
+use crate::card;
 use crate::engine::{Choice, Engine, EngineOptions, Job, Task};
 use crate::indexes::Shelf;
 use crate::jobs::{Model, Pipe};
@@ -242,6 +243,15 @@ impl Core {
             Task::Retrieval => &config.models.retrieval,
         };
         self.engine.choose(Choice { task, named: options.model.as_deref(), preferred })
+    }
+
+    /// The voice that `model` reads aloud in where none is asked for.
+    #[must_use]
+    pub fn voice_of(&self, model: &str) -> SpeakerVoice {
+        let statuses = self.engine.statuses();
+        let folder =
+            statuses.borrow().iter().find(|status| status.folder.name == model).map(|it| it.folder.path.clone());
+        folder.map_or(SpeakerVoice::UkFemale, |folder| card::voice(&folder))
     }
 
     /// Checks a text that a caller hands over.

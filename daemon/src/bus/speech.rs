@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use eddy_config::Capability;
 use eddy_ipc::fd::outgoing_pipe;
-use eddy_ipc::{Bus, Error, Key, Options, Result, SpeakerVoice, accepts};
+use eddy_ipc::{Bus, Error, Key, Options, Result, accepts};
 use eddy_models::speech::{Mode, ReplyOptions};
 use zbus::message::Header;
 use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant};
@@ -138,7 +138,8 @@ impl Speech {
         self.core.check_text("text", &text)?;
         let none = Options::default();
         let reply = reply_options(Mode::Sequential, Drawn::Sound, [&options, &none], &self.core.config());
-        let instructions = read_aloud(options.voice.unwrap_or(SpeakerVoice::UkFemale));
+        let model = self.core.model(Task::Speech, &options)?;
+        let instructions = read_aloud(options.voice.unwrap_or_else(|| self.core.voice_of(&model)));
         let words = Words::Answer;
         let beginning = Beginning { core: &self.core, peer: &peer, options, instructions, reply, words, memory: None };
         with_sound(beginning.begin(Asked::Text(text), true).await?)

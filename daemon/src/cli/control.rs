@@ -10,8 +10,9 @@ use zbus::OwnedVariant;
 
 use super::Outcome;
 use super::daemon::{BusArguments, Daemon};
-use super::models::{Listed, listed, mib};
+use super::models::{listed, mib};
 use super::output::Output;
+use crate::card;
 use crate::voice::Account;
 
 /// Mutes the microphone, or takes this person's wish back.
@@ -102,7 +103,7 @@ pub fn status(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcom
             mib(model.bytes),
             model.state
         ))?;
-        if let Some(limits) = limits(model) {
+        if let Some(limits) = card::limits(Path::new(&model.path)) {
             output.line(&format!("          {limits}"))?;
         }
     }
@@ -126,7 +127,7 @@ pub fn status(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcom
         }
     }
     let models = models.iter().map(
-        |model| json!({ "name": model.name, "state": model.state, "bytes": model.bytes, "limits": limits(model) }),
+        |model| json!({ "name": model.name, "state": model.state, "bytes": model.bytes, "limits": card::limits(Path::new(&model.path)) }),
     );
     let fields = json!({
         "version": voice.version, "state": voice.state, "reason": voice.reason, "muted": voice.muted,
@@ -136,14 +137,6 @@ pub fn status(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcom
     let Value::Object(fields) = fields else { return Ok(Outcome::Done) };
     output.finish(fields)?;
     Ok(Outcome::Done)
-}
-
-/// What a model's card says of its limits: `limits` in the front matter of its `README.md`.
-fn limits(model: &Listed) -> Option<String> {
-    let text = std::fs::read_to_string(Path::new(&model.path).join("README.md")).ok()?;
-    let matter = text.strip_prefix("---")?.split("\n---").next()?;
-    let line = matter.lines().find_map(|line| line.strip_prefix("limits:"))?;
-    Some(line.trim().trim_matches('"').to_owned())
 }
 
 /// How the last answer kept up with its sound, if there was one.

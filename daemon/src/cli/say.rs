@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use eddy_audio::wav::WavSink;
-use eddy_ipc::SpeakerVoice;
 use eddy_ipc::client::{AssistantProxy, SpeechProxy};
+use eddy_ipc::{FinishReason, SpeakerVoice};
 use eddy_models::speech::{Mode, Parts, Prompt, ReplyOptions};
 
 use super::Outcome;
@@ -12,6 +12,7 @@ use super::daemon::{BusArguments, Daemon};
 use super::model::{ModelArguments, Place, load};
 use super::output::Output;
 use super::speaking::{report_of, tell, tell_by_daemon};
+use crate::card;
 use crate::speech::read_aloud;
 
 /// Arguments of the verb.
@@ -22,9 +23,9 @@ pub struct Arguments {
     /// Where the speech goes; without it, to the speaker, through the daemon.
     #[arg(short, long, value_name = "OUT.wav")]
     output: Option<PathBuf>,
-    /// The voice: us-male, us-female, uk-male or uk-female.
-    #[arg(long, default_value = "uk-female", value_parser = voice)]
-    voice: SpeakerVoice,
+    /// The voice: us-male, us-female, uk-male or uk-female [default: the model's own, or else uk-female].
+    #[arg(long, value_parser = voice)]
+    voice: Option<SpeakerVoice>,
     #[command(flatten)]
     model: ModelArguments,
 }
@@ -53,14 +54,24 @@ fn here(arguments: &Arguments, folder: &Path, path: &Path) -> anyhow::Result<Out
     speech.depthformer()?;
     let mut output = Output::new(arguments.model.json);
 
-    let prompt = Prompt::instructed(&read_aloud(arguments.voice)).words(&arguments.text).awaiting_reply();
+    let voice = arguments.voice.unwrap_or_else(|| card::voice(folder));
+    let prompt = Prompt::instructed(&read_aloud(voice)).words(&arguments.text).awaiting_reply();
     let rows = speech.embed(&prompt)?;
     let mut sink = WavSink::create(path, speech.settings().stft.sample_rate)?;
     let options = arguments.model.reply(ReplyOptions::new(Mode::Sequential));
     let told = tell(speech, rows, options, Some(&mut sink), &mut output, &loaded.engine.interrupt)?;
     sink.finish()?;
     output.finish(told.report(loaded.loading, None))?;
-    Ok(told.outcome())
+    spoken(told.outcome(), told.reason, told.summary.samples)
+}
+
+/// A reply that is complete without a sound is no reading, whatever text the model has made of it.
+fn spoken(outcome: Outcome, reason: FinishReason, samples: u64) -> anyhow::Result<Outcome> {
+    anyhow::ensure!(
+        reason != FinishReason::Stop || samples > 0,
+        "the model said nothing aloud; it may not know this voice or these words, try another --voice or --model"
+    );
+    Ok(outcome)
 }
 
 fn by_daemon(
@@ -71,7 +82,7 @@ fn by_daemon(
 ) -> anyhow::Result<Outcome> {
     let daemon = Daemon::connect(bus)?;
     let mut output = Output::new(arguments.model.json);
-    let options = eddy_ipc::Options { voice: Some(arguments.voice), ..arguments.model.options(model) };
+    let options = eddy_ipc::Options { voice: arguments.voice, ..arguments.model.options(model) };
     let text = &arguments.text;
     let ended = match path {
         Some(_) => tell_by_daemon(
@@ -96,5 +107,6 @@ fn by_daemon(
         ),
     }?;
     output.finish(report_of(&ended))?;
-    ended.verdict()
+    let reason = ended.outcome.finish_reason.unwrap_or(FinishReason::Stop);
+    spoken(ended.verdict()?, reason, ended.outcome.samples.unwrap_or_default())
 }
