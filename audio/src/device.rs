@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cpal::traits::{DeviceTrait, HostTrait};
 
@@ -44,13 +45,38 @@ impl Backend {
         if pulse::Connection::open().is_ok() { Backend::Pulse } else { Backend::Alsa }
     }
 
-    pub(crate) fn host(self) -> Result<cpal::Host> {
+    fn host(self) -> Result<cpal::Host> {
         let id = match self {
             Backend::Pulse => cpal::HostId::PulseAudio,
             Backend::Alsa => cpal::HostId::Alsa,
         };
-        cpal::host_from_id(id).map_err(|error| Error::NoSoundServer { why: error.to_string() })
+        cpal::host_from_id(id).map_err(no_server)
     }
+
+    /// All devices by the library that opens them.
+    fn candidates(self) -> Result<cpal::Devices> {
+        match self {
+            Backend::Alsa => self.host()?.devices().map_err(no_server),
+            Backend::Pulse => {
+                let known = SERVER.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if let Some(devices) = known.and_then(|server| server.devices().ok()) {
+                    return Ok(devices);
+                }
+                // There was none yet, or it has gone.
+                let server = Arc::new(self.host()?);
+                *SERVER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&server));
+                server.devices().map_err(no_server)
+            }
+        }
+    }
+}
+
+/// The one connection to a sound server that all streams share for as long as the server lives. Closing a connection leaves
+/// its thread asleep for ever, with three descriptors, if the server happens to have nothing more to say to it.
+static SERVER: Mutex<Option<Arc<cpal::Host>>> = Mutex::new(None);
+
+fn no_server(error: cpal::Error) -> Error {
+    Error::NoSoundServer { why: error.to_string() }
 }
 
 /// Which device a person asked for.
@@ -129,14 +155,13 @@ fn list_alsa(direction: Direction) -> Result<Vec<Device>> {
         return Ok(vec![]);
     }
     let host = Backend::Alsa.host()?;
-    let failed = |error: cpal::Error| Error::NoSoundServer { why: error.to_string() };
     let default = match direction {
         Direction::Capture => host.default_input_device(),
         Direction::Playback => host.default_output_device(),
     };
     let default = default.and_then(|device| device.id().ok());
     let mut devices = vec![];
-    for device in host.devices().map_err(failed)? {
+    for device in host.devices().map_err(no_server)? {
         if !device.id().is_ok_and(|id| id.id() == "default" || id.id().contains("CARD=")) {
             continue;
         }
@@ -175,9 +200,7 @@ fn has_card(folder: &Path) -> bool {
 /// The cpal device of the same name.
 pub(crate) fn resolve(device: &Device) -> Result<cpal::Device> {
     let Device { backend, direction, name, .. } = device;
-    let host = backend.host()?;
-    let candidates = host.devices().map_err(|error| Error::NoSoundServer { why: error.to_string() })?;
-    let found = candidates.into_iter().find(|candidate| {
+    let found = backend.candidates()?.find(|candidate| {
         let same_direction = match direction {
             Direction::Capture => candidate.supports_input(),
             Direction::Playback => candidate.supports_output(),

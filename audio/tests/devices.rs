@@ -363,3 +363,25 @@ fn a_killed_server_is_noticed_and_a_new_one_is_used_twenty_times() {
         println!("slowest of 20: streams {:?}, watch {:?}, back {:?}", slowest[0], slowest[1], slowest[2]);
     });
 }
+
+#[test]
+fn streams_that_are_closed_give_everything_back_while_the_server_goes_on() {
+    with_server("streams_that_are_closed_give_everything_back_while_the_server_goes_on", |server| {
+        let _recorder = server.keep_awake("vmic");
+        let mut kept = None;
+        for round in 0..12 {
+            let mut capture = microphone();
+            let playback = loudspeaker();
+            sounds(server, &mut capture);
+            drop((capture, playback));
+            if round == 2 {
+                kept = Some(belongings());
+            }
+        }
+        let (files, threads) = kept.expect("noted");
+        within(SOON, "files and threads are given back", || {
+            let now = belongings();
+            (now.0 <= files && now.1 <= threads).then_some(())
+        });
+    });
+}
