@@ -60,6 +60,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let spoken = tempfile::tempdir()?;
     let mut questions = arguments.questions.clone();
     for (number, words) in arguments.ask.iter().enumerate() {
+        anyhow::ensure!(!words.trim().is_empty(), "--ask is given no words; say what to ask");
         questions.push(speak(words, &spoken.path().join(format!("asked-{}.wav", number + 1)))?);
     }
     if questions.is_empty() {

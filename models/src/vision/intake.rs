@@ -6,7 +6,7 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
 use crate::error::{Error, Result};
 use crate::runtime::one_line;
@@ -90,7 +90,12 @@ impl Picture {
         let mut bounds = image::Limits::no_limits();
         bounds.max_alloc = Some(limits.pixels.saturating_mul(BYTES_PER_PIXEL).saturating_add(DECODER_BYTES));
         reader.limits(bounds);
-        let mut decoder = reader.into_decoder().map_err(|error| damaged(&error))?;
+        let mut decoder = reader.into_decoder().map_err(|error| match error {
+            ImageError::Limits(_) => {
+                unseeable(format!("it has more than the {} pixels that are allowed", limits.pixels), MAKE_SMALLER)
+            }
+            other => damaged(&other),
+        })?;
         let (width, height) = decoder.dimensions();
         let pixels = u64::from(width) * u64::from(height);
         if pixels == 0 {

@@ -6,8 +6,8 @@ use super::intake::unseeable;
 use super::settings::Settings;
 
 /// A side is at least one token, which makes long and narrow images larger than an entry should be. The reference sets no
-/// bound; attention over this many entries' patches takes about a gigabyte.
-const LONGEST: usize = 4;
+/// bound; attention over so many patches takes about a gigabyte.
+const MOST_PATCHES: usize = 4096;
 
 /// Width and height in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +37,14 @@ impl Tiling {
     ///
     /// # Errors
     /// [`Error::Unseeable`](crate::Error::Unseeable) for an image without pixels, or one so long that the whole of it comes to
-    /// more than four times the patches of an entry.
+    /// more than 4,096 patches (and more than the settings allow).
     pub fn of(settings: &Settings, width: usize, height: usize) -> Result<Self> {
         if width == 0 || height == 0 {
             return Err(unseeable("it has no pixels".into(), "give another image"));
         }
         let whole = whole_size(settings, width, height);
-        if whole.width.saturating_mul(whole.height) > LONGEST * settings.most_patches() * settings.patch.pow(2) {
+        let most = settings.most_patches().max(MOST_PATCHES) * settings.patch.pow(2);
+        if whole.width.saturating_mul(whole.height) > most {
             return Err(unseeable(
                 format!("{width} by {height} pixels are too long and narrow to be looked at as one"),
                 "cut it into pieces",
