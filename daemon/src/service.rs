@@ -20,7 +20,7 @@ use crate::bus::{
     Address, Buses, Core, Ended, ReloadOrder, announce, changes as changes_of_voice, connect, engine_options,
     follow_login, reconfigured, serve,
 };
-use crate::engine::{Engine, EngineOptions, catalog};
+use crate::engine::{Engine, EngineOptions, answer, catalog};
 use crate::indexes::Shelf;
 use crate::jobs::{Model, OnnxLoader};
 use crate::logs::Logs;
@@ -220,7 +220,7 @@ impl Life {
         self.logs.configure(&config.log).map_err(|error| Error::InvalidConfiguration(error.to_string()))?;
         let changes = changes(&core.config(), &config);
         core.configure(config)?;
-        core.engine.catalog(folders)?;
+        answer(|answer| core.engine.catalog(folders, answer)).await?;
         reconfigured(core).await;
         tracing::info!(changes = changes.len(), "configuration read again");
         Ok(changes)

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eddy_config::Capability;
-use eddy_ipc::{Bus, Collection, Error, Options, Result, accepts, path};
-use tokio::sync::oneshot;
+use eddy_ipc::{Bus, Collection, Options, Result, accepts, path};
 use zbus::message::Header;
 use zbus::{OwnedObjectPath, OwnedVariant};
 
 use super::core::Core;
-use crate::engine::ModelStatus;
+use crate::engine::{ModelStatus, answer};
 
 /// One model folder on the bus.
 #[derive(Debug)]
@@ -27,13 +26,6 @@ impl Model {
     fn key(&self) -> String {
         self.status().folder.name.clone()
     }
-}
-
-/// Waits for the engine's answer, which comes between two of its steps.
-async fn answer(begin: impl FnOnce(Box<dyn FnOnce(Result<()>) + Send>) -> Result<()>) -> Result<()> {
-    let (send, answered) = oneshot::channel();
-    begin(Box::new(move |result| drop(send.send(result))))?;
-    answered.await.unwrap_or_else(|_| Err(Error::unavailable("the engine", "the daemon is ending")))
 }
 
 // Its methods wait for the engine between two steps, so they run beside other calls.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
 use eddy_ipc::{Error, ModelState, Result};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::caller::Ticket;
 use super::job::{Job, Loader, Urgency};
@@ -14,6 +14,16 @@ use super::slot::{Entry, Folder, Task};
 use super::status::{Counters, ModelStatus};
 use super::thread::{Command, Ties, Worker};
 use super::watch::Watch;
+
+/// Waits for the engine's answer, which comes between two of its steps.
+///
+/// # Errors
+/// The answer's, and [`Error::Unavailable`] when the engine has ended.
+pub async fn answer(begin: impl FnOnce(Box<dyn FnOnce(Result<()>) + Send>) -> Result<()>) -> Result<()> {
+    let (send, answered) = oneshot::channel();
+    begin(Box::new(move |result| drop(send.send(result))))?;
+    answered.await.unwrap_or_else(|_| Err(Error::unavailable("the engine", "the daemon is ending")))
+}
 
 /// Commands that may be on their way to the thread. Jobs are counted apart, by [`Permit`].
 const COMMANDS: usize = 1024;
@@ -213,12 +223,12 @@ impl<M: Send + 'static> Engine<M> {
         self.send(Command::Configure(options))
     }
 
-    /// Takes a new listing of the model folders.
+    /// Takes a new listing of the model folders; `answer` is told when the statuses show it.
     ///
     /// # Errors
     /// As for [`Self::submit`].
-    pub fn catalog(&self, folders: Vec<Folder>) -> Result<()> {
-        self.send(Command::Catalog(folders))
+    pub fn catalog(&self, folders: Vec<Folder>, answer: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
+        self.send(Command::Catalog { folders, answer: Box::new(answer) })
     }
 
     /// Looks whether files of models in memory are about to be changed, and lets those models go.

@@ -18,7 +18,7 @@ mod thread;
 mod watch;
 
 pub use caller::{Caller, Ticket};
-pub use handle::{Choice, Engine, EngineOptions};
+pub use handle::{Choice, Engine, EngineOptions, answer};
 pub use job::{Brake, Ending, Guard, Job, Loaded, Loader, Step, Urgency};
 pub use slot::{Folder, Task};
 pub use status::{Counters, ModelStatus, STEP_BUCKETS};

@@ -467,8 +467,11 @@ fn a_model_that_fails_says_why_and_the_rest_serves() {
     // Asked for by name it is tried at once, and a new listing forgets the failure.
     bench.engine.load("bad", |_| {}).expect("sent");
     bench.wait_for("tried", |bench| bench.loader.loads.lock().expect("free")["bad"] == 2);
-    bench.engine.catalog(vec![folder("a", 10), folder("bad", 20)]).expect("sent");
-    bench.wait_for("forgotten", |bench| bench.state("bad") == ModelState::Unloaded);
+    let (answer, answered) = channel();
+    let folders = vec![folder("a", 10), folder("bad", 20)];
+    bench.engine.catalog(folders, move |result| drop(answer.send(result))).expect("sent");
+    answered.recv_timeout(PATIENCE).expect("in time").expect("taken");
+    assert_eq!(bench.state("bad"), ModelState::Unloaded, "forgotten");
 }
 
 #[test]

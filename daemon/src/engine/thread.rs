@@ -37,7 +37,7 @@ pub(super) enum Command<M> {
     Load { model: String, answer: Answer },
     Unload { model: String, answer: Answer },
     Configure(EngineOptions),
-    Catalog(Vec<Folder>),
+    Catalog { folders: Vec<Folder>, answer: Answer },
     Inspect,
     Stop,
 }
@@ -174,13 +174,28 @@ impl<M: Send + 'static> Worker<M> {
                     work(model);
                 }
             }
-            Command::Load { model, answer } => answer(self.want(&model)),
-            Command::Unload { model, answer } => answer(self.let_go(&model)),
+            Command::Load { model, answer } => {
+                let wanted = self.want(&model);
+                self.answer(answer, wanted);
+            }
+            Command::Unload { model, answer } => {
+                let gone = self.let_go(&model);
+                self.answer(answer, gone);
+            }
             Command::Configure(options) => self.configure(options),
-            Command::Catalog(folders) => self.catalog(folders),
+            Command::Catalog { folders, answer } => {
+                self.catalog(folders);
+                self.answer(answer, Ok(()));
+            }
             Command::Inspect => self.inspect(),
             Command::Stop => {}
         }
+    }
+
+    /// Who has the answer can see in the statuses what it tells.
+    fn answer(&mut self, answer: Answer, result: Result<()>) {
+        self.publish();
+        answer(result);
     }
 
     fn admit(&mut self, mut entry: Entry<M>) {
