@@ -13,6 +13,7 @@ mod memory;
 mod metrics;
 pub mod qdrant;
 mod remote;
+mod replace;
 pub mod service;
 pub mod speech;
 mod text;

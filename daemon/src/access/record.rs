@@ -1,11 +1,11 @@
 //! The file of recorded rules. It is replaced as a whole: written beside, flushed to the disk, renamed.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 
 use eddy_config::{Application, Capability, Decision, Rules};
 use eddy_ipc::{Error, Result};
+
+use crate::replace::replace;
 
 #[derive(Debug)]
 pub(super) struct Record {
@@ -84,14 +84,6 @@ impl Record {
             })
         });
         let text = serde_json::to_vec_pretty(&Written { rules: rows.collect() })?;
-        let folder = self.file.parent().unwrap_or(std::path::Path::new("."));
-        std::fs::create_dir_all(folder)?;
-        let beside = self.file.with_extension("json.new");
-        let mut file = File::create(&beside)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, &self.file)?;
-        // The rename itself has to be on the disk before anybody is told that the rule holds.
-        File::open(folder)?.sync_all()
+        replace(&self.file, &text, 0o666)
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Only what the models made of the phrase is kept, never sound; nobody but its owner may read it.
 
-use std::fs::OpenOptions;
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Read;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use eddy_config::{Config, Paths};
 use eddy_models::listening::wake_word::Examples;
+
+use crate::replace::replace;
 
 /// More than any enrolment makes.
 const MOST_BYTES: u64 = 8 << 20;
@@ -51,20 +52,8 @@ pub fn enrolled(config: &Config) -> Result<Examples, String> {
 /// # Errors
 /// Those of the system, with the path.
 pub fn keep(config: &Config, examples: &Examples) -> anyhow::Result<PathBuf> {
-    use anyhow::Context;
     let path = file(config).map_err(anyhow::Error::msg)?;
-    let shown = || path.display().to_string();
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(shown)?;
-    }
-    let beside = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    let mut file = match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(shown),
-        _ => options.write(true).create_new(true).mode(0o600).open(&beside).with_context(shown)?,
-    };
-    file.write_all(&serde_json::to_vec(examples)?).and_then(|()| file.sync_all()).with_context(shown)?;
-    std::fs::rename(&beside, &path).with_context(shown)?;
+    replace(&path, &serde_json::to_vec(examples)?, 0o600).with_context(|| path.display().to_string())?;
     Ok(path)
 }
 

@@ -14,6 +14,7 @@ use super::super::daemon::BusArguments;
 use super::super::output::Output;
 use super::tell_daemon;
 use crate::engine::{Task, catalog};
+use crate::replace::replace;
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
@@ -115,12 +116,7 @@ pub fn edit_setting(paths: &Paths, section: &str, key: &str, literal: &str) -> a
 }
 
 fn write(file: &Path, text: &str) -> anyhow::Result<()> {
-    let aside = file.with_extension("toml.new");
-    let folder = file.parent().context("a file lies in a folder")?;
-    std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(&aside, text))
-        .and_then(|()| std::fs::rename(&aside, file))
-        .with_context(|| format!("{}: cannot be written", file.display()))
+    replace(file, text.as_bytes(), 0o666).with_context(|| format!("{}: cannot be written", file.display()))
 }
 
 /// `text` with `key = literal` in its `[section]`.
