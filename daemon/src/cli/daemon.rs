@@ -59,7 +59,7 @@ impl BusArguments {
 /// # Errors
 /// When there is one and it refuses.
 pub fn hush(arguments: &BusArguments) -> anyhow::Result<Option<OwnedFd>> {
-    if_running(arguments, async |connection| {
+    if_running(arguments, Bus::Assistant, async |connection| {
         let lock = AssistantProxy::new(connection).await?.acquire_mute().await;
         Ok(lock.context("eddyd listens too, and does not close its microphone for this conversation")?.into())
     })
@@ -70,7 +70,7 @@ pub fn hush(arguments: &BusArguments) -> anyhow::Result<Option<OwnedFd>> {
 /// # Errors
 /// When there is one and it refuses.
 pub fn reload(arguments: &BusArguments) -> anyhow::Result<bool> {
-    let reloaded = if_running(arguments, async |connection| {
+    let reloaded = if_running(arguments, Bus::Admin, async |connection| {
         Ok(DaemonProxy::new(connection).await?.reload(&Options::default()).await?)
     })?;
     Ok(reloaded.is_some())
@@ -78,12 +78,13 @@ pub fn reload(arguments: &BusArguments) -> anyhow::Result<bool> {
 
 fn if_running<T>(
     arguments: &BusArguments,
+    bus: Bus,
     ask: impl AsyncFnOnce(&Connection) -> anyhow::Result<T>,
 ) -> anyhow::Result<Option<T>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let Ok(connection) = arguments.connection().await else { return Ok(None) };
-        let name = Bus::Assistant.name().try_into().context("a name of the bus")?;
+        let name = bus.name().try_into().context("a name of the bus")?;
         if !DBusProxy::new(&connection).await?.name_has_owner(name).await? {
             return Ok(None);
         }

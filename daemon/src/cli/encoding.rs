@@ -1,5 +1,6 @@
 //! Texts to vectors for the verbs that search: by a model in this process, or by the daemon's.
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use eddy_ipc::client::RetrievalProxy;
@@ -15,7 +16,7 @@ pub enum Encoding {
     /// A model in this process.
     Here { encoder: Box<Encoder>, engine: Engine },
     /// The daemon's model of that name, or its choice; with what its folder says, where this process may read that.
-    Daemon { daemon: Box<Daemon>, model: Option<String>, ruler: Option<Box<Ruler>> },
+    Daemon { daemon: Box<Daemon>, model: Option<String>, ruler: Box<OnceCell<Option<Ruler>>> },
 }
 
 impl Encoding {
@@ -31,10 +32,8 @@ impl Encoding {
                 Ok(Self::Here { encoder: Box::new(encoder), engine })
             }
             Place::Daemon(model) => {
-                let daemon = Daemon::connect(bus)?;
-                let folder = model.as_deref().and_then(|name| models::folder(&daemon, name).ok());
-                let ruler = folder.and_then(|folder| Ruler::open(Path::new(&folder)).ok()).map(Box::new);
-                Ok(Self::Daemon { daemon: Box::new(daemon), model, ruler })
+                let daemon = Box::new(Daemon::connect(bus)?);
+                Ok(Self::Daemon { daemon, model, ruler: Box::default() })
             }
         }
     }
@@ -66,7 +65,13 @@ impl Encoding {
     pub fn ruler(&self) -> Option<&Ruler> {
         match self {
             Self::Here { encoder, .. } => Some(encoder.ruler()),
-            Self::Daemon { ruler, .. } => ruler.as_deref(),
+            // A tokenizer is no small thing to read for those who only search.
+            Self::Daemon { daemon, model, ruler } => ruler
+                .get_or_init(|| {
+                    let folder = models::folder(daemon, model.as_deref()?).ok()?;
+                    Ruler::open(Path::new(&folder)).ok()
+                })
+                .as_ref(),
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use eddy_config::{Auto, Paths, Sources};
-use eddy_ipc::client::{DaemonProxy, ModelProxy, ModelsProxy};
+use eddy_ipc::client::{ModelProxy, ModelsProxy};
 use eddy_ipc::{Bus, Collection, ModelState, interface, path};
 use eddy_models::folder::Wanted;
 use eddy_store::{Catalogue, Store};
@@ -20,7 +20,7 @@ use zbus::OwnedVariant;
 use zbus::fdo::ObjectManagerProxy;
 
 use super::Outcome;
-use super::daemon::{BusArguments, Daemon};
+use super::daemon::{BusArguments, Daemon, reload};
 use super::output::Output;
 use crate::engine::catalog;
 
@@ -158,18 +158,7 @@ fn store(paths: &Paths) -> anyhow::Result<Store> {
 
 /// Has the daemon, if one runs, look at the model folders again.
 fn tell_daemon(bus: &BusArguments) {
-    let told = Daemon::connect(bus).and_then(|daemon| {
-        daemon.call(async |connection| {
-            // Asked for here so that a daemon that does not run is not started for it.
-            let bus = zbus::fdo::DBusProxy::new(connection).await.map_err(eddy_ipc::Error::from)?;
-            let name = zbus::names::BusName::try_from(Bus::Admin.name())?;
-            if bus.name_has_owner(name).await.map_err(zbus::Error::from)? {
-                DaemonProxy::new(connection).await?.reload(&eddy_ipc::Options::default()).await?;
-            }
-            Ok::<(), eddy_ipc::Error>(())
-        })
-    });
-    if let Err(error) = told {
+    if let Err(error) = reload(bus) {
         tracing::debug!(%error, "no daemon was told");
     }
 }
