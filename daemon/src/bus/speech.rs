@@ -138,8 +138,11 @@ impl Speech {
         self.core.check_text("text", &text)?;
         let none = Options::default();
         let reply = reply_options(Mode::Sequential, Drawn::Sound, [&options, &none], &self.core.config());
-        let model = self.core.model(Task::Speech, &options)?;
-        let instructions = read_aloud(options.voice.unwrap_or_else(|| self.core.voice_of(&model)));
+        let voice = match options.voice {
+            Some(voice) => voice,
+            None => self.core.voice_of(&self.core.model(Task::Speech, &options)?),
+        };
+        let instructions = read_aloud(voice);
         let words = Words::Answer;
         let beginning = Beginning { core: &self.core, peer: &peer, options, instructions, reply, words, memory: None };
         with_sound(beginning.begin(Asked::Text(text), true).await?)

@@ -152,8 +152,9 @@ impl Memory {
 
     /// What has been read of the conversation, as far as `kept` is of use, and the prompt up to where the person
     /// speaks, behind `aside`: what the model is told for this turn alone. That stands in a system turn of its own, at the
-    /// end, because everything before it has been read and stays read. If less than `room` positions of `context` are left, the oldest exchanges are dropped, until half of
-    /// what may be used is free: a folded conversation is read anew, which should not happen at every turn.
+    /// end, because everything before it has been read and stays read. If less than `room` positions of `context` are
+    /// left, the oldest exchanges are dropped, until half of what may be used is free: a folded conversation is read
+    /// anew, which should not happen at every turn.
     pub(super) fn open(
         &self,
         kept: Option<Kept>,

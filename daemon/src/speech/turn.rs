@@ -137,19 +137,13 @@ impl Turn {
     ) -> Result<Self, eddy_models::Error> {
         let settings = speech.settings();
         let end_code = settings.end_code();
-        let cycle = Cycle {
-            tokens: if options.mode == Mode::Interleaved { settings.interleaved_text as f64 } else { 0.0 },
-            frames: settings.interleaved_audio.max(1) as f64,
-            // Of a model that cannot speak no frame is counted.
-            frame: 0.08,
-        };
-        let mut pace = Pace::new(cycle);
+        let tokens = if options.mode == Mode::Interleaved { settings.interleaved_text as f64 } else { 0.0 };
+        let frames = settings.interleaved_audio.max(1) as f64;
         let sound = match sound {
             true => {
                 let rate = f64::from(speech.settings().stft.sample_rate);
                 let detokenizer = speech.detokenizer()?;
                 let frame = detokenizer.samples_per_frame() as f64 / rate;
-                pace = Pace::new(Cycle { frame, ..cycle });
                 Some(Sound {
                     stream: detokenizer.stream(),
                     waiting: Vec::new(),
@@ -163,6 +157,9 @@ impl Turn {
             }
             false => None,
         };
+        // Of a reply without sound no frame is counted.
+        let frame = sound.as_ref().map_or(0.08, |sound| sound.frame.as_secs_f64());
+        let pace = Pace::new(Cycle { tokens, frames, frame });
         let longest = pace.cycle().longest(options.max_items);
         let reply = Reply::new(speech, rows, options);
         Ok(Self { reply, sound, begun: Instant::now(), summary: Summary::default(), pace, longest, last: None })
