@@ -176,9 +176,7 @@ fn files_are_read_as_the_reference_reads_them() {
         assert_eq!((picture.width(), picture.height()), (count(&case["width"]), count(&case["height"])), "{name}");
         let wanted = pixels.split_off(..picture.rgb().len()).unwrap();
         let (most, mean) = away(picture.rgb(), wanted);
-        // Decoders of JPEG differ in how they interpolate colours; all else is lossless, or defined to the bit.
-        let allowed = if name.ends_with(".jpg") { (0.5, 4) } else { (0.0, 0) };
-        assert!(mean <= allowed.0 && most <= allowed.1, "{name}: {mean} levels away on average, at most {most}");
+        assert_eq!(most, 0, "{name}: {mean} levels away on average, at most {most}");
     }
     assert!(pixels.is_empty());
     assert_eq!(file("deep.png"), file("grey.png"), "16 bits");

@@ -8,6 +8,7 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
+use super::jpeg;
 use crate::error::{Error, Result};
 use crate::runtime::one_line;
 
@@ -27,11 +28,32 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Bytes that a decoder may take.
+    pub(super) fn decoder_bytes(&self) -> u64 {
+        self.pixels.saturating_mul(BYTES_PER_PIXEL).saturating_add(DECODER_BYTES)
+    }
+
+    /// Holds the size that a file's head claims against the limits.
+    pub(super) fn check(&self, width: u64, height: u64) -> Result<()> {
+        let pixels = width.saturating_mul(height);
+        if pixels == 0 {
+            return Err(unseeable("it has no pixels".into(), SEND_ANOTHER));
+        }
+        if pixels > self.pixels {
+            let allowed = self.pixels;
+            let reason = format!("{width} by {height} pixels are more than the {allowed} that are allowed");
+            return Err(unseeable(reason, MAKE_SMALLER));
+        }
+        Ok(())
+    }
+}
+
 /// Bytes that a decoder may take for one pixel: four channels of 16 bits, and as much again for what it works with.
 const BYTES_PER_PIXEL: u64 = 16;
 /// Further bytes that a decoder may take, for tables and lines.
 const DECODER_BYTES: u64 = 16 << 20;
-const SEND_ANOTHER: &str = "save it again as PNG or JPEG";
+pub(super) const SEND_ANOTHER: &str = "save it again as PNG or JPEG";
 const MAKE_SMALLER: &str = "make it smaller";
 
 /// A decoded image: RGB, 8 bits a channel, row by row, the way up that it is meant to be seen.
@@ -75,41 +97,10 @@ impl Picture {
         if bytes.len() as u64 > limits.bytes {
             return Err(too_many_bytes(limits));
         }
-        let damaged =
-            |error: &dyn std::fmt::Display| unseeable(format!("damaged image ({})", told(error)), SEND_ANOTHER);
-        let format = format_of(bytes)?;
-        let cut_off = match format {
-            ImageFormat::Jpeg => jpeg_is_cut_off(bytes),
-            ImageFormat::WebP => webp_is_cut_off(bytes),
-            _ => false,
+        let (mut image, orientation) = match format_of(bytes)? {
+            ImageFormat::Jpeg => jpeg::decode(bytes, limits)?,
+            format => decode(bytes, format, limits)?,
         };
-        if cut_off {
-            return Err(unseeable("damaged image (cut off)".into(), SEND_ANOTHER));
-        }
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-        let mut bounds = image::Limits::no_limits();
-        bounds.max_alloc = Some(limits.pixels.saturating_mul(BYTES_PER_PIXEL).saturating_add(DECODER_BYTES));
-        reader.limits(bounds);
-        let mut decoder = reader.into_decoder().map_err(|error| match error {
-            ImageError::Limits(_) => {
-                unseeable(format!("it has more than the {} pixels that are allowed", limits.pixels), MAKE_SMALLER)
-            }
-            other => damaged(&other),
-        })?;
-        let (width, height) = decoder.dimensions();
-        let pixels = u64::from(width) * u64::from(height);
-        if pixels == 0 {
-            return Err(unseeable("it has no pixels".into(), SEND_ANOTHER));
-        }
-        if pixels > limits.pixels {
-            return Err(unseeable(
-                format!("{width} by {height} pixels are more than the {} that are allowed", limits.pixels),
-                MAKE_SMALLER,
-            ));
-        }
-        // An image whose EXIF part is damaged is shown as it lies, as viewers do.
-        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let mut image = DynamicImage::from_decoder(decoder).map_err(|error| damaged(&error))?;
         image.apply_orientation(orientation);
         let rgb = image.into_rgb8();
         let (width, height) = (rgb.width() as usize, rgb.height() as usize);
@@ -174,19 +165,26 @@ fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
     }
 }
 
-/// Whether a JPEG ends before its end marker: its decoder would fill the rest with grey and say nothing.
-fn jpeg_is_cut_off(bytes: &[u8]) -> bool {
-    const START_OF_SCAN: u8 = 0xda;
-    const END: [u8; 2] = [0xff, 0xd9];
-    // Segments are skipped by their length: a thumbnail in one of them has an end marker of its own.
-    let mut at = 2;
-    while let Some([0xff, marker, high, low]) = bytes.get(at..at + 4)
-        && *marker != START_OF_SCAN
-    {
-        // Markers may have any number of fill bytes in front.
-        at += if *marker == 0xff { 1 } else { 2 + usize::from(u16::from_be_bytes([*high, *low])) };
+/// The image in a file of any other format, and how it has to be turned.
+fn decode(bytes: &[u8], format: ImageFormat, limits: &Limits) -> Result<(DynamicImage, Orientation)> {
+    if format == ImageFormat::WebP && webp_is_cut_off(bytes) {
+        return Err(unseeable("damaged image (cut off)".into(), SEND_ANOTHER));
     }
-    !bytes.get(at..).is_some_and(|rest| rest.windows(2).any(|pair| pair == END))
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut bounds = image::Limits::no_limits();
+    bounds.max_alloc = Some(limits.decoder_bytes());
+    reader.limits(bounds);
+    let mut decoder = reader.into_decoder().map_err(|error| match error {
+        ImageError::Limits(_) => {
+            unseeable(format!("it has more than the {} pixels that are allowed", limits.pixels), MAKE_SMALLER)
+        }
+        other => damaged(&other),
+    })?;
+    let (width, height) = decoder.dimensions();
+    limits.check(width.into(), height.into())?;
+    // An image whose EXIF part is damaged is shown as it lies, as viewers do.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    Ok((DynamicImage::from_decoder(decoder).map_err(|error| damaged(&error))?, orientation))
 }
 
 /// Whether a chunk of a WebP file claims to go on behind the file's end: its decoder would make room for all of it.
@@ -204,6 +202,10 @@ fn webp_is_cut_off(bytes: &[u8]) -> bool {
         at += length % 2;
     }
     false
+}
+
+pub(super) fn damaged(error: &dyn std::fmt::Display) -> Error {
+    unseeable(format!("damaged image ({})", told(error)), SEND_ANOTHER)
 }
 
 /// The first of a decoder's words, in one line: some repeat bytes of the file at length.

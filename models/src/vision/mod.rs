@@ -6,6 +6,7 @@
 
 mod encoder;
 mod intake;
+mod jpeg;
 mod model;
 mod patches;
 mod resize;

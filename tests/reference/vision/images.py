@@ -10,6 +10,15 @@ FILES = {"large.png": (230, 150), "small.png": (90, 70), "thin.png": (180, 24), 
 # What `load_image` makes of each of these is recorded: formats, orientations, colour kinds.
 TURNED = {"turned.jpg": 6, "mirrored.jpg": 2, "turned.png": 8, "turned.webp": 5}
 
+# The ways in which a JPEG may store its colours; sizes that are no multiple of a block show how edges are filled.
+STORED = {
+    "full.jpg": {"subsampling": "4:4:4"},
+    "half.jpg": {"subsampling": "4:2:2"},
+    "quarter.jpg": {"subsampling": "4:2:0", "restart_marker_blocks": 5},
+    "strips.jpg": {"subsampling": "4:1:1"},
+    "progressive.jpg": {"subsampling": "4:2:0", "progressive": True},
+}
+
 
 def pattern(width: int, height: int) -> np.ndarray:
     """[height, width, 3] bytes: a ramp, squares with hard edges, and rings too fine for the grid."""
@@ -39,6 +48,9 @@ def write(folder: Path) -> None:
     Image.fromarray(clear, "RGBA").save(folder / "clear.png")
     Image.fromarray(soft(64, 48)).save(folder / "lossy.webp", quality=90)
     Image.fromarray(soft(96, 80)).save(folder / "photo.jpg", quality=90, subsampling=2)
+    for name, how in STORED.items():
+        Image.fromarray(soft(97, 83)).save(folder / name, quality=85, **how)
+    Image.fromarray(soft(49, 35)).convert("CMYK").save(folder / "inks.jpg")
     frames = [Image.fromarray(soft(40, 30)).quantize(64), Image.fromarray(255 - soft(40, 30)).quantize(64)]
     frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:], duration=100)
     frames = [Image.fromarray(soft(40, 30)), Image.fromarray(255 - soft(40, 30))]
