@@ -128,10 +128,14 @@ fn what_cannot_be_followed_is_refused() {
         json!([{ "name": "f", "parameters": { "properties": { "a b": { "type": "string" } } } }]),
         json!([{ "name": "f", "parameters": { "properties": { "a": { "type": "date" } } } }]),
         json!([{ "name": "f", "parameters": { "properties": { "a": { "enum": [[1]] } } } }]),
-        json!([{ "name": "f", "parameters": { "properties": { "a": { "type": "string", "maxLength": 3 } } } }]),
+        json!([{ "name": "f", "parameters": { "properties": { "a": { "type": "string", "pattern": "(" } } } }]),
         json!([{ "name": "f", "parameters": { "properties": { "a": { "$ref": "#/$defs/a" } } } }]),
-        json!([{ "name": "f", "parameters": { "properties": { "a": { "type": "integer", "minimum": 1 } } } }]),
-        json!([{ "name": "f", "parameters": { "properties": { "a": { "type": "number", "maximum": 1 } } } }]),
+        json!([{ "name": "f", "parameters": { "properties": { "a": { "$ref": "elsewhere.json" } } } }]),
+        json!([{ "name": "f", "parameters": { "properties": { "a": { "$ref": "#/properties/a" } } } }]),
+        json!([{ "name": "f", "parameters": { "properties": { "a": { "type": "integer", "minimum": 3, "maximum": 1 } } } }]),
+        json!([{ "name": "f", "parameters": { "properties": { "a": { "type": "array", "minItems": 3, "maxItems": 1 } } } }]),
+        json!([{ "name": "f", "parameters": { "properties": { "a": { "type": "string", "contentEncoding": "base64" } } } }]),
+        json!([{ "name": "f", "parameters": { "properties": { "a": { "allOf": [{ "type": "string" }, { "minLength": 1 }] } } } }]),
     ] {
         assert!(constrainer.calls(&tools).is_err(), "{tools}");
     }
@@ -147,11 +151,28 @@ fn bounds_constants_and_alternatives_are_kept_to() {
     let constrainer = constrainer(&mut model);
     for (schema, fitting, wrong) in [
         (json!({ "type": "integer", "minimum": 1, "maximum": 12 }), "12", "13"),
+        (json!({ "type": "integer", "minimum": 1 }), "700", "0"),
+        (json!({ "type": "number", "exclusiveMaximum": 0.5 }), "0.25", "0.75"),
+        (json!({ "type": "string", "maxLength": 3 }), "\"abc\"", "\"abcd\""),
+        (json!({ "type": "string", "pattern": "^[a-z]+-[0-9]$" }), "\"ab-1\"", "\"ab-x\""),
+        (json!({ "type": "string", "format": "date" }), "\"2026-01-31\"", "\"January\""),
+        (json!({ "type": "array", "items": { "type": "integer" }, "minItems": 2, "maxItems": 3 }), "[1, 2]", "[1]"),
+        (
+            json!({ "type": "array", "items": { "type": "integer" }, "minItems": 2, "maxItems": 3 }),
+            "[1, 2, 3]",
+            "[1, 2, 3, 4]",
+        ),
+        (json!({ "$ref": "#/$defs/colour", "description": "of the light" }), "\"red\"", "\"mauve\""),
+        (json!({ "allOf": [{ "$ref": "#/$defs/colour" }], "default": "red" }), "\"red\"", "\"mauve\""),
         (json!({ "const": "on" }), "\"on\"", "\"off\""),
         (json!({ "anyOf": [{ "type": "boolean" }, { "type": "null" }] }), "None", "1"),
         (json!({ "type": ["boolean", "integer"] }), "7", "\"7\""),
     ] {
-        let tools = json!([{ "name": "f", "parameters": { "properties": { "a": schema }, "required": ["a"] } }]);
+        let tools = json!([{ "name": "f", "parameters": {
+            "properties": { "a": schema },
+            "required": ["a"],
+            "$defs": { "colour": { "enum": ["red", "blue"] } },
+        } }]);
         for (value, fits) in [(fitting, true), (wrong, false)] {
             let mut constraint = constrainer.calls(&tools).unwrap();
             let call = format!("<|tool_call_start|>[f(a={value})]<|tool_call_end|>");

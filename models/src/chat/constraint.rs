@@ -8,7 +8,7 @@ use std::sync::Arc;
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory, token_bytes_from_tokenizer_json};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::runtime::one_line;
@@ -127,7 +127,7 @@ fn next_mask(matcher: &mut Matcher) -> Result<SimpleVob> {
 fn calls_grammar(tools: &Value) -> Result<String> {
     let bad = |reason: String| Error::BadRequest(format!("the tools cannot be followed: {reason}"));
     let list = tools.as_array().filter(|list| !list.is_empty()).ok_or_else(|| bad("no tool is declared".into()))?;
-    let mut grammar = Grammar::default();
+    let mut grammar = Grammar { rules: String::new(), values: 0, has_string: false, root: &Value::Null };
     let mut names = Vec::new();
     for (number, tool) in list.iter().enumerate() {
         let function = tool.get("function").unwrap_or(tool);
@@ -155,23 +155,26 @@ INTEGER: /-?(0|[1-9][0-9]{0,14})/
 NUMBER: /-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?/
 "#;
 
-#[derive(Default)]
-struct Grammar {
+struct Grammar<'t> {
     rules: String,
     values: usize,
     has_string: bool,
+    /// The schema of the tool's arguments, in which references are looked up.
+    root: &'t Value,
 }
 
 /// Keywords of a schema that are followed, and those that ask for nothing.
-const FOLLOWED: [&str; 17] = [
+const FOLLOWED: [&str; 19] = [
     "type",
     "enum",
     "const",
     "anyOf",
     "oneOf",
-    "minimum",
-    "maximum",
+    "allOf",
+    "$ref",
     "items",
+    "minItems",
+    "maxItems",
     "properties",
     "required",
     "additionalProperties",
@@ -182,13 +185,26 @@ const FOLLOWED: [&str; 17] = [
     "deprecated",
     "$schema",
 ];
-/// The largest range of integers that is spelt out.
-const MOST_CHOICES: i64 = 1000;
+/// Keywords that narrow a text or a number. A call may write both as JSON does, so JSON's grammar follows them.
+const NARROWING: [&str; 9] = [
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "format",
+];
+/// Rules of one grammar: references let a short schema ask for any number.
+const MOST_VALUES: usize = 2000;
 
-impl Grammar {
+impl<'t> Grammar<'t> {
     /// Adds the rules of one tool and returns the name of the first.
-    fn tool(&mut self, number: usize, name: &str, parameters: &Value) -> Result<String, String> {
+    fn tool(&mut self, number: usize, name: &str, parameters: &'t Value) -> Result<String, String> {
         self.strings();
+        self.root = parameters;
         let no_properties = serde_json::Map::new();
         let properties = parameters["properties"].as_object().unwrap_or(&no_properties);
         let required = |argument: &str| {
@@ -230,9 +246,19 @@ impl Grammar {
             .as_object()
             .into_iter()
             .flat_map(|schema| schema.keys())
-            .find(|key| !FOLLOWED.contains(&key.as_str()))
+            .find(|key| !FOLLOWED.contains(&key.as_str()) && !NARROWING.contains(&key.as_str()))
         {
             return Err(format!("the schema's keyword {keyword:?} cannot be followed; leave it out"));
+        }
+        if let Some(reference) = schema.get("$ref") {
+            let place = reference.as_str().and_then(|reference| reference.strip_prefix('#'));
+            let target = place.and_then(|place| self.root.pointer(place));
+            return self.value(target.ok_or_else(|| format!("the schema has nothing at {reference}"))?, depth + 1);
+        }
+        match schema["allOf"].as_array().map(Vec::as_slice) {
+            Some([only]) => return self.value(only, depth + 1),
+            Some(_) => return Err("an \"allOf\" of several schemas cannot be followed; write them as one".into()),
+            None => {}
         }
         if let Some(choices) = schema["enum"].as_array() {
             let choices: Vec<String> = choices.iter().map(literal).collect::<Result<_, _>>()?;
@@ -256,32 +282,41 @@ impl Grammar {
             return self.named(&any.join(" | "));
         }
         match schema["type"].as_str() {
-            Some("string") => Ok("string".into()),
-            Some("integer") if schema.get("minimum").is_some() || schema.get("maximum").is_some() => {
-                let (Some(least), Some(most)) = (schema["minimum"].as_i64(), schema["maximum"].as_i64()) else {
-                    return Err("an integer has both a minimum and a maximum, or neither".into());
-                };
-                if most < least || most.saturating_sub(least) > MOST_CHOICES {
-                    return Err(format!("integers from {least} to {most} are too many to choose from, or none"));
-                }
-                let choices: Vec<String> = (least..=most).map(|number| quoted(&number.to_string())).collect();
-                self.named(&choices.join(" | "))
-            }
-            Some("integer") => Ok("integer".into()),
-            Some("number") if schema.get("minimum").is_some() || schema.get("maximum").is_some() => {
-                Err("bounds of numbers that are no integers cannot be followed; leave them out".into())
-            }
-            Some("number") => Ok("number".into()),
+            Some(kind @ ("string" | "integer" | "number")) => self.narrowed(kind, schema),
             Some("boolean") => Ok("boolean".into()),
             Some("null") => Ok("none".into()),
             Some("array") => {
                 let item = self.value(&schema["items"], depth + 1)?;
-                self.named(&format!("\"[\" ({item} (\", \" {item}){{0,{}}})? \"]\"", LONGEST_LIST - 1))
+                let bound = |keyword: &str| schema[keyword].as_u64().map(|bound| bound as usize);
+                let (least, most) = (bound("minItems").unwrap_or(0), bound("maxItems").unwrap_or(LONGEST_LIST));
+                if most < least || least > LONGEST_LIST {
+                    return Err(format!("a list of {least} to {most} items cannot be written"));
+                }
+                let most = most.min(LONGEST_LIST);
+                if most == 0 {
+                    return self.named("\"[]\"");
+                }
+                let further = format!("{{{},{}}}", least.saturating_sub(1), most - 1);
+                let optional = if least == 0 { "?" } else { "" };
+                self.named(&format!("\"[\" ({item} (\", \" {item}){further}){optional} \"]\""))
             }
             Some("object") => self.object(schema, depth),
             Some(other) => Err(format!("arguments of type {other:?} are not known")),
             None => self.named("string | number | boolean | none"),
         }
+    }
+
+    fn narrowed(&mut self, kind: &str, schema: &Value) -> Result<String, String> {
+        let asked = schema.as_object().into_iter().flatten().filter(|(key, _)| NARROWING.contains(&key.as_str()));
+        let mut asked: Map<String, Value> = asked.map(|(key, value)| (key.clone(), value.clone())).collect();
+        if asked.is_empty() {
+            return Ok(kind.into());
+        }
+        if kind == "string" && !["maxLength", "pattern", "format"].iter().any(|key| asked.contains_key(*key)) {
+            asked.insert("maxLength".into(), LONGEST_STRING.into());
+        }
+        asked.insert("type".into(), kind.into());
+        self.named(&format!("%json {}", Value::Object(asked)))
     }
 
     /// A dictionary with all declared keys, in their order.
@@ -295,6 +330,9 @@ impl Grammar {
     }
 
     fn named(&mut self, body: &str) -> Result<String, String> {
+        if self.values == MOST_VALUES {
+            return Err("the schema comes to too many values".into());
+        }
         let name = format!("value{}", self.values);
         self.values += 1;
         self.rules += &format!("{name}: {body}\n");
