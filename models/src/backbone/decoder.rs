@@ -7,12 +7,13 @@ use std::borrow::Cow;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::value::{DynTensor, DynValue};
 
-use super::cache::{Cache, Growth, Slot, SlotKind, Snapshot, Widths};
+use super::cache::{Cache, Growth, SlotKind, Snapshot};
+use super::plan::{Feed, HIDDEN_OUTPUT, LOGITS, Plan};
 use crate::blocks::{BLOCK, Blocks};
 use crate::error::{Error, Result};
 use crate::folder::{GraphFile, ModelFolder};
 use crate::graph::{Graph, Stop};
-use crate::onnx::{Dim, ElementType, Model, Size, Split, fuse_convolutions, split_head};
+use crate::onnx::{ElementType, Size, Split, fuse_convolutions, split_head};
 use crate::runtime::Runtime;
 use crate::tensor::{floats_as, tensor};
 
@@ -34,12 +35,6 @@ pub struct Output {
     pub hidden: Option<Vec<f32>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Feed {
-    Ids,
-    Embeddings(ElementType),
-}
-
 /// The vocabulary head, where the graph could be cut in front of it.
 #[derive(Debug)]
 struct Head {
@@ -57,17 +52,7 @@ pub struct Backbone {
     /// The whole decoder, or its body where there is a separate head.
     graph: Graph,
     head: Option<Head>,
-    feed: Feed,
-    slots: Vec<Slot>,
-    growth: Growth,
-    /// `position_ids` is among the inputs.
-    positions: bool,
-    /// Name and rank of the input that says how many positions get logits.
-    keep: Option<(&'static str, usize)>,
-    gives_hidden: bool,
-    hidden: usize,
-    vocabulary: usize,
-    context: usize,
+    plan: Plan,
     cpu: MemoryInfo<'static>,
 }
 
@@ -90,140 +75,52 @@ impl Head {
     }
 }
 
-const HIDDEN_OUTPUT: &str = "hidden_states";
-const LOGITS: &str = "logits";
 /// Graph files larger than this hold their weights themselves and are run whole.
 const MOST_INLINE: usize = 32 << 20;
 /// Heads smaller than this stay as they are published.
 const LARGE_HEAD: usize = 64 << 20;
-const KEEP_INPUTS: [&str; 2] = ["logits_to_keep", "num_logits_to_keep"];
 
 impl Backbone {
-    /// Builds the session for the folder's decoder graph `file`.
+    /// Builds the sessions for the folder's decoder graph `file`, and has `others` load beside them what needs only the
+    /// plan: no session takes more than one core to build.
     ///
     /// # Errors
-    /// [`Error::UnknownGraph`] when its inputs are those of no known export, and those of loading.
-    pub fn load(runtime: &Runtime, folder: &ModelFolder, file: &GraphFile, stop: &Stop) -> Result<Self> {
-        let model = file.model();
-        let lfm = |key: &str| -> Result<Option<usize>> {
-            for keys in [&["lfm", key][..], &["text_config", key], &[key]] {
-                if let Some(count) = folder.config().count(keys)? {
-                    return Ok(Some(count));
-                }
-            }
-            Ok(None)
-        };
-        let genai = |keys: &[&str]| folder.genai().count(keys);
-        let feed = match (model.input("input_ids"), model.input("inputs_embeds")) {
-            (Some(_), _) => Feed::Ids,
-            (None, Some(port)) => Feed::Embeddings(port.element),
-            (None, None) => return Err(file.unknown("it has neither input_ids nor inputs_embeds")),
-        };
-        let logits = model.output(LOGITS).ok_or_else(|| file.unknown("it has no output logits"))?;
-        let vocabulary = match logits.dims.last().and_then(Dim::fixed) {
-            Some(size) => size,
-            None => lfm("vocab_size")?
-                .or(genai(&["model", "vocab_size"])?)
-                .ok_or_else(|| file.unknown("its vocabulary size is not known"))?,
-        };
-        let width = ["inputs_embeds", HIDDEN_OUTPUT]
-            .into_iter()
-            .filter_map(|name| model.input(name).or_else(|| model.output(name)))
-            .find_map(|port| port.dims.last()?.fixed());
-        let hidden = match width {
-            Some(width) => width,
-            None => lfm("hidden_size")?.or(genai(&["model", "decoder", "hidden_size"])?).unwrap_or_default(),
-        };
-        if hidden == 0 && feed != Feed::Ids {
-            return Err(file.unknown("the width of its embeddings is not known"));
-        }
-        let head_dim = match folder.genai().count(&["model", "decoder", "head_size"])? {
-            Some(size) => Some(size),
-            None => lfm("head_dim")?.or(match (lfm("hidden_size")?, lfm("num_attention_heads")?) {
-                (Some(hidden), Some(heads)) if heads > 0 => Some(hidden / heads),
-                _ => None,
-            }),
-        };
-        let kv_heads = match folder.genai().count(&["model", "decoder", "num_key_value_heads"])? {
-            Some(heads) => Some(heads),
-            None => lfm("num_key_value_heads")?,
-        };
-        let usual = Widths { hidden: (hidden > 0).then_some(hidden), kv_heads, head_dim };
-        let slots = Slot::read_all(model, &usual).map_err(|reason| file.unknown(reason))?;
-        if slots.is_empty() {
-            return Err(file.unknown("it has no cache inputs"));
-        }
-        let known = ["input_ids", "inputs_embeds", "attention_mask", "position_ids"];
-        let stray = model.inputs.iter().find(|port| {
-            let name = port.name.as_str();
-            !name.starts_with("past") && !known.contains(&name) && !KEEP_INPUTS.contains(&name)
+    /// [`Error::UnknownGraph`] when its inputs are those of no known export, those of loading, and those of `others`.
+    pub fn load_beside<T>(
+        runtime: &Runtime,
+        folder: &ModelFolder,
+        file: &GraphFile,
+        stop: &Stop,
+        others: impl FnOnce(&Plan) -> Result<T>,
+    ) -> Result<(Self, T)> {
+        let plan = Plan::read(folder, file)?;
+        let (sessions, others) = std::thread::scope(|scope| {
+            let sessions = scope.spawn(|| sessions(runtime, file, &plan, stop));
+            let others = others(&plan);
+            (sessions.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), others)
         });
-        if let Some(port) = stray {
-            return Err(file.unknown(format!("the input {} is not one of a known export", port.name)));
-        }
-        if model.input("attention_mask").is_none() {
-            return Err(file.unknown("it has no input attention_mask"));
-        }
-        let context = match folder.genai().count(&["model", "context_length"])? {
-            Some(length) => length,
-            None => lfm("max_position_embeddings")?.unwrap_or(32_768),
-        };
-        // A cut graph is handed over from memory: with its weights inside that would be several copies of them.
-        let small = file.bytes().len() <= MOST_INLINE;
-        let fused = small.then(|| fuse_convolutions(file.bytes())).flatten();
-        let bytes = fused.as_deref().unwrap_or(file.bytes());
-        let (graph, head) = match small.then(|| split_head(bytes, hidden)).flatten() {
-            Some(split) => {
-                let (body, head) = std::thread::scope(|scope| {
-                    let head = scope.spawn(|| Head::build(runtime, file, &split, stop));
-                    let body = Graph::from_bytes(runtime, file, &split.body, stop);
-                    (body, head.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                });
-                (body?, Some(head?))
-            }
-            None if fused.is_some() => (Graph::from_bytes(runtime, file, bytes, stop)?, None),
-            None => (Graph::load(runtime, file, None, stop)?, None),
-        };
+        let ((graph, head), others) = (sessions?, others?);
         let cpu = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)
             .map_err(|error| graph.failure(&error))?;
-        Ok(Self {
-            feed,
-            growth: growth_of(model, &slots),
-            slots,
-            positions: model.input("position_ids").is_some(),
-            keep: KEEP_INPUTS.into_iter().find_map(|name| Some((name, model.input(name)?.dims.len()))),
-            gives_hidden: model.output(HIDDEN_OUTPUT).is_some(),
-            hidden,
-            vocabulary,
-            context,
-            cpu,
-            graph,
-            head,
-        })
+        Ok((Self { graph, head, plan, cpu }, others))
     }
 
     /// Width of an embedding and of a hidden state.
     #[must_use]
     pub fn hidden(&self) -> usize {
-        self.hidden
+        self.plan.hidden
     }
 
     /// Rows of the vocabulary head.
     #[must_use]
     pub fn vocabulary(&self) -> usize {
-        self.vocabulary
+        self.plan.vocabulary
     }
 
     /// Positions that the model can attend to.
     #[must_use]
     pub fn context(&self) -> usize {
-        self.context
-    }
-
-    /// Whether runs return hidden states.
-    #[must_use]
-    pub fn gives_hidden(&self) -> bool {
-        self.gives_hidden
+        self.plan.context
     }
 
     /// Whether the vocabulary head runs apart from the body, and only where logits are wanted.
@@ -242,7 +139,7 @@ impl Backbone {
     /// Whether the graph takes token ids rather than embeddings.
     #[must_use]
     pub fn takes_ids(&self) -> bool {
-        self.feed == Feed::Ids
+        self.plan.feed == Feed::Ids
     }
 
     /// An empty cache.
@@ -250,7 +147,8 @@ impl Backbone {
     /// # Errors
     /// [`Error::Graph`] when memory is refused.
     pub fn new_cache(&self) -> Result<Cache> {
-        Cache::new(&self.slots, self.growth, self.graph.binding()?).map_err(|error| self.graph.failure(&error))
+        Cache::new(&self.plan.slots, self.plan.growth, self.graph.binding()?)
+            .map_err(|error| self.graph.failure(&error))
     }
 
     /// A cache that holds `positions` of nothing, to measure what a long context costs.
@@ -258,11 +156,11 @@ impl Backbone {
     /// # Errors
     /// [`Error::ContextFull`], [`Error::Graph`] when memory is refused.
     pub fn blank_cache(&self, positions: usize) -> Result<Cache> {
-        if positions > self.context {
-            return Err(Error::ContextFull { needed: positions, limit: self.context });
+        if positions > self.plan.context {
+            return Err(Error::ContextFull { needed: positions, limit: self.plan.context });
         }
         let mut cache = self.new_cache()?;
-        cache.pretend(&self.slots, positions, self.context).map_err(|error| self.graph.failure(&error))?;
+        cache.pretend(&self.plan.slots, positions, self.plan.context).map_err(|error| self.graph.failure(&error))?;
         Ok(cache)
     }
 
@@ -272,13 +170,15 @@ impl Backbone {
     /// [`Error::BadRequest`] when `end` is further than the cache is, [`Error::Graph`] when memory is refused.
     pub fn fork(&self, cache: &Cache, end: &Snapshot) -> Result<Cache> {
         check_reached(cache, end)?;
-        cache.copy(&self.slots, self.growth, self.graph.binding()?, end).map_err(|error| self.graph.failure(&error))
+        cache
+            .copy(&self.plan.slots, self.plan.growth, self.graph.binding()?, end)
+            .map_err(|error| self.graph.failure(&error))
     }
 
     /// The point that `cache` is at, to go back to.
     #[must_use]
     pub fn snapshot(&self, cache: &Cache) -> Snapshot {
-        cache.snapshot(&self.slots)
+        cache.snapshot(&self.plan.slots)
     }
 
     /// Takes `cache` back to `to`, a snapshot of the same cache or of the one it was forked from.
@@ -287,7 +187,7 @@ impl Backbone {
     /// [`Error::BadRequest`] when `to` is further than the cache is.
     pub fn rewind(&self, cache: &mut Cache, to: &Snapshot) -> Result<()> {
         check_reached(cache, to)?;
-        cache.rewind(&self.slots, self.growth, to).map_err(|error| self.graph.failure(&error))
+        cache.rewind(&self.plan.slots, self.plan.growth, to).map_err(|error| self.graph.failure(&error))
     }
 
     /// Feeds `input` behind what `cache` holds and returns the last position's logits and hidden state.
@@ -316,13 +216,13 @@ impl Backbone {
     fn feed(&mut self, cache: &mut Cache, input: Input<'_>) -> Result<Step> {
         let count = self.positions_of(input)?;
         let total = cache.length + count;
-        if total > self.context {
-            return Err(Error::ContextFull { needed: total, limit: self.context });
+        if total > self.plan.context {
+            return Err(Error::ContextFull { needed: total, limit: self.plan.context });
         }
         self.bind(cache, input, count, total).map_err(|error| self.graph.failure(&error))?;
 
         let mut outputs = self.graph.run_bound(&cache.binding)?;
-        let hidden = match self.gives_hidden {
+        let hidden = match self.plan.gives_hidden {
             true => Some(last_row(outputs.floats(HIDDEN_OUTPUT)?)),
             false => None,
         };
@@ -331,9 +231,10 @@ impl Backbone {
             Some(head) if head.fed_from == HIDDEN_OUTPUT => (Vec::new(), hidden.clone()),
             Some(head) => (Vec::new(), Some(last_row(outputs.floats(&head.fed_from)?))),
         };
-        let replaced: Vec<Option<DynTensor>> = match self.growth {
+        let replaced: Vec<Option<DynTensor>> = match self.plan.growth {
             Growth::InPlace => Vec::new(),
             Growth::Replace => self
+                .plan
                 .slots
                 .iter()
                 .map(|slot| match slot.kind {
@@ -352,13 +253,13 @@ impl Backbone {
     }
 
     fn positions_of(&self, input: Input<'_>) -> Result<usize> {
-        let count = match (input, self.feed) {
+        let count = match (input, self.plan.feed) {
             (Input::Ids(ids), Feed::Ids) => ids.len(),
-            (Input::Embeddings(rows), Feed::Embeddings(_)) if rows.len().is_multiple_of(self.hidden.max(1)) => {
-                rows.len() / self.hidden.max(1)
+            (Input::Embeddings(rows), Feed::Embeddings(_)) if rows.len().is_multiple_of(self.plan.hidden.max(1)) => {
+                rows.len() / self.plan.hidden.max(1)
             }
             (Input::Embeddings(rows), Feed::Embeddings(_)) => {
-                return Err(Error::BadRequest(format!("{} floats are no rows of {}", rows.len(), self.hidden)));
+                return Err(Error::BadRequest(format!("{} floats are no rows of {}", rows.len(), self.plan.hidden)));
             }
             (Input::Ids(_), Feed::Embeddings(_)) | (Input::Embeddings(_), Feed::Ids) => {
                 return Err(Error::BadRequest("this decoder takes the other kind of input".into()));
@@ -371,8 +272,8 @@ impl Backbone {
     }
 
     fn bind(&self, cache: &mut Cache, input: Input<'_>, count: usize, total: usize) -> Result<(), ort::Error> {
-        if self.growth == Growth::InPlace {
-            cache.reserve(&self.slots, total, self.context)?;
+        if self.plan.growth == Growth::InPlace {
+            cache.reserve(&self.plan.slots, total, self.plan.context)?;
         }
         let binding = &mut cache.binding;
         match input {
@@ -381,8 +282,8 @@ impl Backbone {
                 binding.bind_input("input_ids", &tensor(&[1, count], &ids)?)?;
             }
             Input::Embeddings(rows) => {
-                let shape = [1, count, self.hidden];
-                let element = match self.feed {
+                let shape = [1, count, self.plan.hidden];
+                let element = match self.plan.feed {
                     Feed::Embeddings(element) => element,
                     Feed::Ids => ElementType::F32,
                 };
@@ -390,17 +291,17 @@ impl Backbone {
             }
         }
         binding.bind_input("attention_mask", &tensor(&[1, total], &vec![1_i64; total])?)?;
-        if self.positions {
+        if self.plan.positions {
             let positions: Vec<i64> = (cache.length..total).map(|position| position as i64).collect();
             binding.bind_input("position_ids", &tensor(&[1, count], &positions)?)?;
         }
-        if let Some((name, rank)) = self.keep {
+        if let Some((name, rank)) = self.plan.keep {
             // A scalar in published graphs, a list of one in some exports.
             binding.bind_input(name, &tensor(&vec![1; rank], &[1_i64])?)?;
         }
-        for ((slot, past), spare) in self.slots.iter().zip(&mut cache.tensors).zip(&mut cache.spare) {
+        for ((slot, past), spare) in self.plan.slots.iter().zip(&mut cache.tensors).zip(&mut cache.spare) {
             binding.bind_input(slot.past.as_str(), &*past)?;
-            match (spare, self.growth) {
+            match (spare, self.plan.growth) {
                 (Some(spare), _) => binding.bind_output(slot.present.as_str(), spare)?,
                 (None, Growth::InPlace) => binding.bind_output(slot.present.as_str(), past)?,
                 (None, Growth::Replace) => binding.bind_output_to_device(slot.present.as_str(), &self.cpu)?,
@@ -411,11 +312,32 @@ impl Backbone {
             None => LOGITS,
         };
         binding.bind_output_to_device(result, &self.cpu)?;
-        if self.gives_hidden && result != HIDDEN_OUTPUT {
+        if self.plan.gives_hidden && result != HIDDEN_OUTPUT {
             binding.bind_output_to_device(HIDDEN_OUTPUT, &self.cpu)?;
         }
         Ok(())
     }
+}
+
+/// The decoder's session, or those of its body and its head.
+fn sessions(runtime: &Runtime, file: &GraphFile, plan: &Plan, stop: &Stop) -> Result<(Graph, Option<Head>)> {
+    // A cut graph is handed over from memory: with its weights inside that would be several copies of them.
+    let small = file.bytes().len() <= MOST_INLINE;
+    let fused = small.then(|| fuse_convolutions(file.bytes())).flatten();
+    let bytes = fused.as_deref().unwrap_or(file.bytes());
+    let sessions = match small.then(|| split_head(bytes, plan.hidden)).flatten() {
+        Some(split) => {
+            let (body, head) = std::thread::scope(|scope| {
+                let head = scope.spawn(|| Head::build(runtime, file, &split, stop));
+                let body = Graph::from_bytes(runtime, file, &split.body, stop);
+                (body, head.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            });
+            (body?, Some(head?))
+        }
+        None if fused.is_some() => (Graph::from_bytes(runtime, file, bytes, stop)?, None),
+        None => (Graph::load(runtime, file, None, stop)?, None),
+    };
+    Ok(sessions)
 }
 
 /// What a run of the body came to.
@@ -464,19 +386,4 @@ fn last_row((shape, data): (Vec<usize>, Vec<f32>)) -> Vec<f32> {
         true => data,
         false => data[data.len() - width.min(data.len())..].to_vec(),
     }
-}
-
-/// Keys and values can grow in place where each of them goes straight into a `GroupQueryAttention` node, whose
-/// `present` outputs may share the `past` buffers.
-fn growth_of(model: &Model, slots: &[Slot]) -> Growth {
-    let straight = |slot: &Slot| {
-        model.nodes_of("GroupQueryAttention").any(|node| {
-            let at = |names: &[String], index: usize, name: &str| names.get(index).is_some_and(|found| found == name);
-            // Inputs 3 and 4 are past_key and past_value, outputs 1 and 2 their successors.
-            (at(&node.inputs, 3, &slot.past) && at(&node.outputs, 1, &slot.present))
-                || (at(&node.inputs, 4, &slot.past) && at(&node.outputs, 2, &slot.present))
-        })
-    };
-    let all = slots.iter().filter(|slot| matches!(slot.kind, SlotKind::Attention { .. })).all(straight);
-    if all { Growth::InPlace } else { Growth::Replace }
 }

@@ -7,9 +7,11 @@
 mod cache;
 mod decoder;
 mod embedding;
+mod plan;
 mod table;
 
 pub use cache::{Cache, Snapshot};
 pub use decoder::{Backbone, Input, Output};
 pub use embedding::TokenEmbedding;
+pub use plan::Plan;
 pub use table::Table;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::backbone::{Backbone, Cache, TokenEmbedding};
+use crate::backbone::{Backbone, Cache, Plan, TokenEmbedding};
 use crate::error::{Error, Result};
 use crate::folder::{Family, Layout, ModelFolder, Precision, Role, Wanted};
 use crate::graph::Stop;
@@ -101,6 +101,55 @@ impl Lack {
     }
 }
 
+/// Everything but the backbone.
+struct Others {
+    tokenizer: Tokenizer,
+    settings: Settings,
+    embedding: TokenEmbedding,
+    encoder: Option<AudioEncoder>,
+    voice: Option<Voice>,
+    lacks: Vec<(Capability, Lack)>,
+}
+
+impl Others {
+    fn load(
+        runtime: &Runtime,
+        folder: &ModelFolder,
+        plan: &Plan,
+        wanted: Wanted,
+        parts: Parts,
+        stop: &Stop,
+    ) -> Result<Self> {
+        let tokenizer = Tokenizer::load(folder, plan.vocabulary())?;
+        let depthformer = folder.graph(Role::Depthformer, wanted)?;
+        let settings = Settings::read(folder, depthformer.as_ref(), |token| tokenizer.find(token))?;
+        let mut lacks = Vec::new();
+        // A part that is not wanted is not looked at: it may be damaged.
+        let encoder_file = if parts.hearing { folder.graph(Role::AudioEncoder, wanted)? } else { None };
+        let encoder = match (parts.hearing, encoder_file) {
+            (false, _) => None,
+            (true, Some(file)) => {
+                let sizes = [plan.hidden(), settings.mel.bins];
+                Some(AudioEncoder::load(runtime, folder, &file, sizes, stop)?)
+            }
+            (true, None) => {
+                lacks.push((Capability::Hearing, lack(folder, Role::AudioEncoder, HEARING_LOST)));
+                None
+            }
+        };
+        let voice = match parts.speaking {
+            true => load_voice(runtime, folder, &settings, plan, wanted, stop)?,
+            false => Ok(None),
+        };
+        let voice = voice.unwrap_or_else(|lack| {
+            lacks.push((Capability::Speaking, lack));
+            None
+        });
+        let embedding = TokenEmbedding::load(runtime, folder, wanted, plan.hidden(), stop)?;
+        Ok(Self { tokenizer, settings, embedding, encoder, voice, lacks })
+    }
+}
+
 impl Speech {
     /// Loads the model in `root`.
     ///
@@ -126,35 +175,13 @@ impl Speech {
         }
         // The other parts follow the decoder's precision, so that `auto` gives the folder's own bundle.
         let wanted = Wanted::Exactly(file.precision());
-        let backbone = Backbone::load(runtime, &folder, &file, stop)?;
-        if backbone.takes_ids() {
-            return Err(file.unknown("a speech model's decoder takes inputs_embeds"));
-        }
-        let tokenizer = Tokenizer::load(&folder, backbone.vocabulary())?;
-        let depthformer = folder.graph(Role::Depthformer, wanted)?;
-        let settings = Settings::read(&folder, depthformer.as_ref(), |token| tokenizer.find(token))?;
-        let hidden = backbone.hidden();
-        let mut lacks = Vec::new();
-
-        // A part that is not wanted is not looked at: it may be damaged.
-        let encoder_file = if parts.hearing { folder.graph(Role::AudioEncoder, wanted)? } else { None };
-        let encoder = match (parts.hearing, encoder_file) {
-            (false, _) => None,
-            (true, Some(file)) => Some(AudioEncoder::load(runtime, &folder, &file, [hidden, settings.mel.bins], stop)?),
-            (true, None) => {
-                lacks.push((Capability::Hearing, lack(&folder, Role::AudioEncoder, HEARING_LOST)));
-                None
+        let (backbone, others) = Backbone::load_beside(runtime, &folder, &file, stop, |plan| {
+            if plan.takes_ids() {
+                return Err(file.unknown("a speech model's decoder takes inputs_embeds"));
             }
-        };
-        let voice = match parts.speaking {
-            true => load_voice(runtime, &folder, &settings, &backbone, wanted, stop)?,
-            false => Ok(None),
-        };
-        let voice = voice.unwrap_or_else(|lack| {
-            lacks.push((Capability::Speaking, lack));
-            None
-        });
-        let mut settings = settings;
+            Others::load(runtime, &folder, plan, wanted, parts, stop)
+        })?;
+        let Others { tokenizer, mut settings, embedding, encoder, voice, lacks } = others;
         let mut repairs = Vec::new();
         if let Some(voice) = &voice {
             settings.stft = voice.detokenizer.settings().clone();
@@ -165,7 +192,7 @@ impl Speech {
         Ok(Self {
             identity: Identity { family, layout: folder.layout(&file), precision: file.precision(), repairs, rounded },
             front_end: MelFrontEnd::new(settings.mel.clone()),
-            embedding: TokenEmbedding::load(runtime, &folder, wanted, hidden, stop)?,
+            embedding,
             settings,
             tokenizer,
             backbone,
@@ -306,11 +333,11 @@ fn load_voice(
     runtime: &Runtime,
     folder: &ModelFolder,
     settings: &Settings,
-    backbone: &Backbone,
+    plan: &Plan,
     wanted: Wanted,
     stop: &Stop,
 ) -> Result<Result<Option<Voice>, Lack>> {
-    let sizes = [settings.codebooks, settings.codebook_size, backbone.hidden()];
+    let sizes = [settings.codebooks, settings.codebook_size, plan.hidden()];
     let Some(depthformer) = Depthformer::load(runtime, folder, wanted, sizes, stop)? else {
         return Ok(Err(lack(folder, Role::Depthformer, SPEECH_LOST)));
     };
@@ -320,7 +347,7 @@ fn load_voice(
     let Some(file) = folder.graph(Role::AudioDetokenizer, wanted)? else {
         return Ok(Err(lack(folder, Role::AudioDetokenizer, SPEECH_LOST)));
     };
-    if !backbone.gives_hidden() {
+    if !plan.gives_hidden() {
         let what = "the decoder's output hidden_states".to_owned();
         return Ok(Err(Lack { what, path: folder.graphs().to_path_buf(), consequence: SPEECH_LOST }));
     }

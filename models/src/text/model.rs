@@ -57,15 +57,17 @@ impl TextModel {
                 expected: "a model whose decoder keeps a cache",
             });
         }
-        let backbone = Backbone::load(runtime, &folder, &file, stop)?;
-        let tokenizer = Tokenizer::load(&folder, backbone.vocabulary())?;
-        let embedding = match backbone.takes_ids() {
-            true => None,
-            false => {
-                let wanted = Wanted::Exactly(file.precision());
-                Some(TokenEmbedding::load(runtime, &folder, wanted, backbone.hidden(), stop)?)
-            }
-        };
+        let (backbone, (tokenizer, embedding)) = Backbone::load_beside(runtime, &folder, &file, stop, |plan| {
+            let tokenizer = Tokenizer::load(&folder, plan.vocabulary())?;
+            let embedding = match plan.takes_ids() {
+                true => None,
+                false => {
+                    let wanted = Wanted::Exactly(file.precision());
+                    Some(TokenEmbedding::load(runtime, &folder, wanted, plan.hidden(), stop)?)
+                }
+            };
+            Ok((tokenizer, embedding))
+        })?;
         let generation = Json::read(root, "generation_config.json")?;
         let mut ends: BTreeSet<u32> = [END_OF_TEXT, tokenizer.id("<|im_end|>")?].into();
         ends.extend(generation.ids(&["eos_token_id"])?);
