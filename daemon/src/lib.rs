@@ -17,5 +17,6 @@ mod replace;
 pub mod service;
 pub mod speech;
 mod text;
+mod timers;
 mod vision;
 pub mod voice;

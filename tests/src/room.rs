@@ -32,6 +32,7 @@ pub struct Diary {
     pub ended: Vec<TurnEnd>,
     pub failed: Vec<String>,
     pub folded: usize,
+    pub called: Vec<String>,
     /// Seconds from the last word to the decision, and from there to the first sample.
     pub waits: Vec<(Duration, Duration)>,
     /// When each state began.
@@ -69,6 +70,7 @@ impl Audience for Witness {
                 diary.answers[ended].extend_from_slice(samples);
             }
             Told::Folded(turns) => diary.folded += turns,
+            Told::Called(tool) => diary.called.push(tool.to_owned()),
             Told::Answering { wait, think } => diary.waits.push((wait, think)),
             Told::Writing | Told::Written => {}
             Told::Ended(end) => diary.ended.push(end.clone()),

@@ -92,6 +92,9 @@ struct Expect {
     /// How often the voice paused because there was no more, at least and at most.
     #[serde(default)]
     ran_dry: (u64, u64),
+    /// Tools that were called.
+    #[serde(default)]
+    called: Vec<String>,
     /// What each answer says.
     #[serde(default)]
     texts: Vec<String>,
@@ -220,6 +223,7 @@ fn run(file: &str) {
             assert_eq!(states, scenario.expect.states, "{}", play.account());
         }
         assert!(pauses >= scenario.expect.pauses, "{pauses} pauses were taken back");
+        play.living.witness.read(|diary| assert_eq!(diary.called, scenario.expect.called, "tools"));
         if let Some(last) = &scenario.expect.last {
             assert_eq!(states.last(), Some(last));
         }
@@ -453,4 +457,15 @@ fn slow_machine_in_short() {
 #[ignore = "a proof in real time; `make scenarios` runs it"]
 fn slow_machine_beyond_patience() {
     run("slow-machine-beyond-patience.toml");
+}
+
+#[test]
+fn timer() {
+    run("timer.toml");
+}
+
+#[test]
+#[ignore = "a proof in real time; `make scenarios` runs it"]
+fn timer_rings() {
+    run("timer-rings.toml");
 }

@@ -107,7 +107,7 @@ impl Audience for Asker {
         match told {
             Told::Transcript(text) => feed.transcript(text),
             Told::Text(text) => feed.text(text),
-            Told::Sound(_) | Told::Folded(_) => {}
+            Told::Sound(_) | Told::Folded(_) | Told::Called(_) => {}
             Told::Writing => turn.writing = true,
             Told::Written => turn.writing = false,
             Told::Answering { wait, think } => {

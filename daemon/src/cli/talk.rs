@@ -51,6 +51,7 @@ enum News {
     Written,
     Eddy(String),
     Folded(usize),
+    Called(String),
     Answering(Duration, Duration),
     Ended { played: Duration, remembered: Duration, whole: bool, slow: Option<String> },
     Failed(String),
@@ -107,6 +108,9 @@ fn follow(voice: &Voice, news: &Receiver<News>, screen: &mut Screen) -> anyhow::
             News::Folded(turns) => {
                 let what = json!({ "event": "folded", "turns": turns });
                 screen.event(&format!("the {turns} oldest turns are forgotten, to make room"), what)?;
+            }
+            News::Called(tool) => {
+                screen.event(&format!("it calls {tool}"), json!({ "event": "called", "tool": tool }))?;
             }
             News::Answering(wait, think) => {
                 let line = format!("answered {} ms after the last word", (wait + think).as_millis());
@@ -168,6 +172,7 @@ impl Audience for Teller {
             Told::Written => News::Written,
             Told::Writing | Told::Sound(_) => return,
             Told::Folded(turns) => News::Folded(turns),
+            Told::Called(tool) => News::Called(tool.to_owned()),
             Told::Answering { wait, think } => News::Answering(wait, think),
             // A turn in which nothing was said.
             Told::Ended(end) if end.reason.is_none() => return,

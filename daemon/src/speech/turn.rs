@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use eddy_ipc::FinishReason;
 use eddy_models::backbone::Cache;
+use eddy_models::chat::tools::{CALLS_START, ToolCall, read_calls};
 use eddy_models::speech::{Event, Finish, Mode, Reply, ReplyOptions, SampleStream, Speech, StageTimes};
 
 use super::pace::{Cycle, Pace, Paces};
@@ -117,6 +118,9 @@ pub struct Turn {
     sound: Option<Sound>,
     begun: Instant,
     summary: Summary,
+    /// The token that begins a call of a tool.
+    call_start: Option<u32>,
+    calls_tool: bool,
     pace: Pace,
     /// The longest that it can sound.
     longest: Duration,
@@ -161,8 +165,19 @@ impl Turn {
         let frame = sound.as_ref().map_or(0.08, |sound| sound.frame.as_secs_f64());
         let pace = Pace::new(Cycle { tokens, frames, frame });
         let longest = pace.cycle().longest(options.max_items);
+        let call_start = speech.tokenizer().find(CALLS_START);
         let reply = Reply::new(speech, rows, options);
-        Ok(Self { reply, sound, begun: Instant::now(), summary: Summary::default(), pace, longest, last: None })
+        Ok(Self {
+            reply,
+            sound,
+            begun: Instant::now(),
+            summary: Summary::default(),
+            call_start,
+            calls_tool: false,
+            pace,
+            longest,
+            last: None,
+        })
     }
 
     /// Does one step; what it makes is added to `made`. After an error the turn can be stepped again.
@@ -179,7 +194,8 @@ impl Turn {
         let event = self.reply.step(speech, cache)?;
         match event {
             Event::Prefilled { .. } => {}
-            Event::Text { text, .. } => {
+            Event::Text { id, text } => {
+                self.calls_tool |= self.summary.items == 0 && self.call_start == Some(id);
                 self.pace.token(begun.elapsed());
                 self.summary.items += 1;
                 self.summary.first_text.get_or_insert_with(|| self.begun.elapsed());
@@ -216,6 +232,20 @@ impl Turn {
     /// Ends the text with its sentence, and the reply with the sound of it.
     pub fn wind_up(&mut self) {
         self.reply.wind_up();
+    }
+
+    /// Whether it is no answer but calls of tools; its text is theirs.
+    #[must_use]
+    pub fn calls_tool(&self) -> bool {
+        self.calls_tool
+    }
+
+    /// The calls, once it is complete.
+    ///
+    /// # Errors
+    /// [`eddy_models::Error::BadRequest`] for what cannot be read as calls.
+    pub fn calls(&self) -> Result<Vec<ToolCall>, eddy_models::Error> {
+        if self.calls_tool { read_calls(self.summary.text.trim()) } else { Ok(Vec::new()) }
     }
 
     /// How fast the sound is made.

@@ -14,6 +14,7 @@ use crate::engine::{Caller, Choice, Engine, Task, Ticket, Urgency};
 use crate::jobs::{
     Audience, Drawn, LiveJob, LiveWork, Memory, Model, SoundLine, Told, Utterance, Wish, WritingJob, reply_options,
 };
+use crate::timers::Timers;
 
 /// Exchanges that may be in the engine: one that is heard, and those that come to their end.
 const AT_ONCE: u32 = 8;
@@ -30,6 +31,7 @@ pub struct Exchanges {
     asker: Option<Arc<dyn Audience>>,
     /// Said before in what is, to the person, the same turn.
     joined: Vec<f32>,
+    timers: Arc<Timers>,
     current: Option<Exchange>,
 }
 
@@ -66,6 +68,7 @@ impl Exchanges {
             open,
             asker: None,
             joined: Vec::new(),
+            timers: Arc::default(),
             current: None,
         }
     }
@@ -126,6 +129,7 @@ impl Exchanges {
             memory: Arc::clone(&self.memory),
             options: reply_options(Mode::Interleaved, Drawn::Text, [&none, &none], config),
             when_slow: config.voice.when_slow,
+            timers: Arc::clone(&self.timers),
         };
         let (utterance, line) = (Arc::clone(&work.utterance), Arc::clone(&work.line));
         utterance.push(&samples);
@@ -154,6 +158,12 @@ impl Exchanges {
         let line = Arc::clone(&exchange.line);
         self.write_down();
         Some(line)
+    }
+
+    /// Whether a timer that was asked for is over; told once.
+    #[must_use]
+    pub fn rings(&self) -> bool {
+        self.timers.ring(Instant::now())
     }
 
     /// As if nothing had been said.

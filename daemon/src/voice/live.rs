@@ -28,6 +28,7 @@ use super::streams::{News, Streams, Wanted};
 use super::turn::Why;
 use crate::jobs::Audience;
 use crate::speech::CONVERSE;
+use crate::timers::bell;
 
 /// The longest wait for a frame: a stream that gives none is looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -120,6 +121,9 @@ impl Live {
                 }
             }
             self.follow_exchange();
+            if self.exchanges.rings() {
+                self.player.add(bell());
+            }
             self.play();
             if self.board.is_due() {
                 self.publish();

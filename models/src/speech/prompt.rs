@@ -13,6 +13,8 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// What became of a tool that the model called.
+    Tool,
 }
 
 impl Role {
@@ -21,6 +23,7 @@ impl Role {
             Self::System => "system",
             Self::User => "user",
             Self::Assistant => "assistant",
+            Self::Tool => "tool",
         }
     }
 }

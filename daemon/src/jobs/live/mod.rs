@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use eddy_config::WhenSlow;
 use eddy_ipc::{Error, FinishReason};
 use eddy_models::backbone::{Cache, Input, Snapshot};
-use eddy_models::speech::{MelClip, MelFeatures, Mode, Prompt, ReplyOptions, Speech};
+use eddy_models::speech::{MelClip, MelFeatures, Mode, Prompt, ReplyOptions, Speech, TurnRole};
 
 use super::line::{RATE, SoundLine};
 use super::loader::{Model, SpeechModel};
@@ -19,6 +19,7 @@ use super::memory::{Kept, Memory, Place, Said};
 use super::{refusal, wrong_model};
 use crate::engine::{Ending, Job, Step};
 use crate::speech::{BRIEFLY, Made, Paces, Progress, Turn};
+use crate::timers::Timers;
 
 mod marks;
 mod told;
@@ -28,6 +29,8 @@ use marks::{Mark, Marks};
 pub use told::{Audience, Told, TurnEnd};
 pub use utterance::{Utterance, Wish};
 
+/// Turns of tool calls before an answer; a model that goes on calling says what it called for.
+const MOST_CALLS: u32 = 3;
 /// The rate of what is heard, Hz.
 pub const HEARD_RATE: u32 = 16_000;
 
@@ -53,6 +56,8 @@ struct Answering {
     prompted: usize,
     marks: Marks,
     complete: Option<FinishReason>,
+    /// Turns in which the model called tools instead of answering.
+    called: u32,
     /// What was made before it was certain that it is wanted.
     untold: Made,
     answered: bool,
@@ -92,6 +97,8 @@ pub struct LiveWork {
     pub options: ReplyOptions,
     /// What is done when the machine is too slow.
     pub when_slow: WhenSlow,
+    /// What the model may call for.
+    pub timers: Arc<Timers>,
 }
 
 /// One turn in the engine.
@@ -251,12 +258,7 @@ impl LiveJob {
         let prompted = open.length() + rows.len() / speech.backbone().hidden();
         let written = speech.can_speak() && self.work.when_slow == WhenSlow::Text && paces.is_for_text();
         let audible = speech.can_speak() && !written;
-        let options = match written {
-            // The model was told to speak, and stays so: to tell it otherwise, the whole conversation would have to be
-            // read again.
-            true => ReplyOptions { mode: Mode::Sequential, written, ..self.work.options.clone() },
-            false => self.work.options.clone(),
-        };
+        let options = self.reply_options(written);
         if written {
             self.work.line.write_only(paces.factor());
         }
@@ -274,9 +276,19 @@ impl LiveJob {
             prompted,
             marks: Marks::default(),
             complete: None,
+            called: 0,
             untold: Made::default(),
             answered: false,
         })
+    }
+
+    fn reply_options(&self, written: bool) -> ReplyOptions {
+        match written {
+            // The model was told to speak, and stays so: to tell it otherwise, the whole conversation would have to be
+            // read again.
+            true => ReplyOptions { mode: Mode::Sequential, written, ..self.work.options.clone() },
+            false => self.work.options.clone(),
+        }
     }
 
     /// Makes the next piece of the answer, unless the loudspeaker has enough.
@@ -285,6 +297,13 @@ impl LiveJob {
         if certain && !answering.answered {
             answering.answered = true;
             self.tell(&std::mem::take(&mut answering.untold));
+        }
+        if answering.complete.is_some() && answering.turn.calls_tool() && answering.called < MOST_CALLS {
+            // An answer ahead may be taken back, and what a tool does may not.
+            return match certain {
+                true => self.use_tools(model, answering).map(|()| Step::More),
+                false => Ok(Step::Full),
+            };
         }
         if answering.complete.is_some() || !self.work.line.has_room() {
             answering.turn.rest();
@@ -303,6 +322,11 @@ impl LiveJob {
             turn.finish(speech, &mut self.made).map_err(|error| refusal(&error))?;
             answering.complete = Some(reason);
         }
+        if answering.turn.calls_tool() && answering.called < MOST_CALLS {
+            // Not part of the answer.
+            self.made = Made::default();
+            return Ok(Step::More);
+        }
         self.keep_up(&mut answering.turn, paces);
         self.mark(speech, answering)?;
         let made = std::mem::take(&mut self.made);
@@ -318,6 +342,39 @@ impl LiveJob {
             self.work.line.finish();
         }
         Ok(Step::More)
+    }
+
+    /// Does what the model called for, tells it what came of that, and has it answer.
+    fn use_tools(&self, model: &mut SpeechModel, answering: &mut Answering) -> Result<(), Error> {
+        let SpeechModel { speech, paces, .. } = model;
+        let Answering { turn, base, .. } = answering;
+        let told = match turn.calls() {
+            Ok(calls) => {
+                let told = calls.iter().map(|call| {
+                    if let Some(audience) = &self.work.audience {
+                        audience.tell(Told::Called(&call.name));
+                    }
+                    self.work.timers.call(call, Instant::now())
+                });
+                told.collect::<Vec<_>>().join("\n")
+            }
+            Err(error) => serde_json::json!({ "error": error.to_string() }).to_string(),
+        };
+        let mut rows = turn.reply().unfed().map(<[f32]>::to_vec).unwrap_or_default();
+        let prompt = Prompt::continuation().turn(TurnRole::Tool).words(&told).awaiting_reply();
+        rows.extend(speech.embed(&prompt).map_err(|error| refusal(&error))?);
+        answering.prompted = base.cache.length() + rows.len() / speech.backbone().hidden();
+        let written = self.work.line.account().written;
+        let options = self.reply_options(written);
+        let audible = speech.can_speak() && !written;
+        answering.turn = Turn::new(speech, rows, options, audible).map_err(|error| refusal(&error))?;
+        if audible {
+            answering.turn.follow(paces);
+        }
+        answering.marks = Marks::default();
+        answering.complete = None;
+        answering.called += 1;
+        Ok(())
     }
 
     /// Says how much of the sound has to be ready, and ends an answer that would have to wait for too long.

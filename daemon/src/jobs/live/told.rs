@@ -31,6 +31,8 @@ pub enum Told<'a> {
         /// From the decision to the first sample.
         think: Duration,
     },
+    /// The model called this tool, and answers when it is done.
+    Called(&'a str),
     /// A further piece of the answer.
     Text(&'a str),
     /// Further samples of the answer, mono at [`RATE`].
