@@ -76,7 +76,7 @@ class Talk:
             call = tokens.decode([token for token in ids if token not in (tokens.CALL_START, tokens.CALL_END)])
             self.words([*OPEN["tool"], *tokens.encode("<|tool_response_start|>ok<|tool_response_end|>"), *CLOSE, *OPEN["assistant"]])
             ids, codes = self.reply("interleaved", 160)
-        return call, tokens.decode([token for token in ids if token >= tokens.BYTES]), self.sound(codes)
+        return call, plain(ids), self.sound(codes)
 
     def sound(self, codes: np.ndarray) -> np.ndarray:
         return synthesise(self.speech.features(codes.T)) if len(codes) else np.zeros(2400, np.float32)
@@ -122,10 +122,54 @@ def typed_set(speech: Speech, most: int = 200) -> list[dict]:
     for number, text in rng.sample(asked, min(most, len(asked))):
         instance = questions.instances()[number]
         ids, _ = Talk(speech, None).turn(text=questions.capital(text) + "?", mode="sequential", limit=40)
-        call = tokens.decode([t for t in ids if t >= tokens.BYTES]) if ids and ids[0] == tokens.CALL_START else ""
-        said = "" if call else tokens.decode([t for t in ids if t >= tokens.BYTES])
+        call = plain(ids) if ids and ids[0] == tokens.CALL_START else ""
+        said = "" if call else plain(ids)
         right = call == instance.tool_call if instance.tool_call else judge.normal(said) == judge.normal(instance.answer)
         found.append({"asked": text, "kind": instance.kind, "expected": instance.tool_call or instance.answer, "text": call or said, "text_right": right, "right": right})
+    return found
+
+
+def plain(ids: list[int]) -> str:
+    return tokens.decode([token for token in ids if token >= tokens.BYTES])
+
+
+def typed_conversations(speech: Speech, most: int = 30, turns: int = 4) -> list[dict]:
+    """Conversations at a keyboard in unseen wordings, in the interleaved mode that `eddy` answers in; every other turn leans on the one
+    before where it can. The text alone is judged."""
+    instances, rng, school, found = questions.instances(), random.Random(11), lessons.Lessons(), []
+    unseen = questions.wordings("unseen")
+    for _ in range(most):
+        talk, before = Talk(speech), None
+        for turn in range(turns):
+            number, text = rng.choice(unseen)
+            near = [n for n in school.followed if instances[n].kind == instances[before].kind and questions.chain(instances[before], instances[n])] if before is not None and turn % 2 else []
+            forms = questions.kinds()[instances[before].kind].follow_unseen if near else []
+            if forms:
+                after = rng.choice(near)
+                text, number = questions.ask(rng.choice(forms), instances[after]), instances.index(questions.chain(instances[before], instances[after]))
+            ids, _ = talk.turn(text=questions.capital(text) + "?")
+            call = ""
+            if ids and ids[0] == tokens.CALL_START:
+                call = plain(ids)
+                talk.words([*OPEN["tool"], *tokens.encode("<|tool_response_start|>ok<|tool_response_end|>"), *CLOSE, *OPEN["assistant"]])
+                ids, _ = talk.reply("interleaved", 160)
+            instance, said = instances[number], plain(ids)
+            right = call == (instance.tool_call or "") and judge.normal(said) == judge.normal(instance.answer)
+            found.append({"asked": text, "turn": turn + 1, "kind": instance.kind, "expected": instance.answer, "text": said, "text_right": right, "right": right})
+            before = number
+    return found
+
+
+def nearly_set(speech: Speech) -> list[dict]:
+    """Typed questions of the bank's forms about what is not in the bank: refused or answered wrongly."""
+    found, refusal = [], questions.kinds()["outside"].instances[0].answer
+    for kind in questions.kinds().values():
+        for number, word in enumerate(kind.beyond_unseen):
+            instance = kind.instances[number % len(kind.instances)]
+            text = questions.fill(kind.unseen[number % len(kind.unseen)], dict(instance.slots) | {instance.slots[0][0]: word})
+            said = plain(Talk(speech, None).turn(text=questions.capital(text) + "?", mode="sequential", limit=40)[0])
+            right = judge.normal(said) == judge.normal(refusal)
+            found.append({"asked": text, "kind": "outside", "expected": refusal, "text": said, "text_right": right, "right": right})
     return found
 
 
@@ -135,7 +179,7 @@ def written_set(speech: Speech, most: int = 100) -> dict:
     chosen = [number for number in range(len(clips)) if questions.instances()[clips.rows[number]["instance"]].kind != "outside"][:most]
     for number in chosen:
         ids, _ = Talk(speech, tokens.ASR).turn(np.asarray(clips.mel(number), np.float32), mode="sequential", limit=40)
-        got, truth = judge.normal(tokens.decode([token for token in ids if token >= tokens.BYTES])).split(), judge.normal(clips.rows[number]["text"]).split()
+        got, truth = judge.normal(plain(ids)).split(), judge.normal(clips.rows[number]["text"]).split()
         slips = distance(got, truth)
         words, wrong, whole = words + len(truth), wrong + slips, whole + (slips == 0)
     return {"clips": len(chosen), "wer": round(wrong / words, 4), "whole": round(whole / len(chosen), 4)}
@@ -207,6 +251,8 @@ def report(most: int = 10**6, suffix: str = SHIPPED) -> None:
     speech = load(suffix)
     rows = {name: clip_set(speech, name, most) for name in ("unseen", "speaker", "followup")}
     rows["typed"] = typed_set(speech, min(most, 200))
+    rows["conversed"] = typed_conversations(speech, min(most, 30))
+    rows["nearly"] = nearly_set(speech)
     figures = {"suffix": suffix, "judge_on_originals": ceiling()["right"], **{name: shares(found) for name, found in rows.items()},
                "written": written_set(speech), "spoken": spoken_set(speech), "dialogue": (talked := dialogue(speech))["right"]}
     rows["dialogue"] = talked["turns"]

@@ -136,7 +136,7 @@ def layout_c(folder: Path, model, made) -> None:
     (folder / "genai_config.json").write_text(json.dumps(genai.genai_config(told, graphs.SHAPE), indent=4) + "\n")
 
 
-def folders(stage: str = "settle") -> None:
+def folders(stage: str = "typed") -> None:
     model, voice = joint.load(stage).cpu(), codec.load().cpu()
     made = built(model, voice)
     layout_a(store.place("folders", "a"), model, made)

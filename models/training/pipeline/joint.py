@@ -297,7 +297,7 @@ def train_settle() -> None:
     run.go(loss_of, look=look, look_every=300)
 
 
-def load(stage: str = "settle") -> Assistant:
+def load(stage: str = "typed") -> Assistant:
     model = Assistant().to(device())
     model.load_state_dict(torch.load(store.place("checkpoints", f"{stage}.pt"), map_location=device(), weights_only=False)["model"])
     return model.eval()

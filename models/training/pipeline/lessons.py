@@ -71,15 +71,20 @@ class Lessons:
         script = Script().begin(tokens.INTERLEAVED).words(OPEN["user"]).words(self.typed(self.form(number, rng), number, rng)).words(CLOSE)
         return self.reply(script, number, rng, short)
 
+    def written_reply(self, script: Script, number: int, rng: random.Random, said: bool = True) -> Script:
+        """The assistant's turn from its header on, in words alone; unless `said`, it is there to be read and not learnt."""
+        instance = self.instances[number]
+        script.words(OPEN["assistant"])
+        if instance.tool_call:
+            script.words([tokens.CALL_START, *tokens.encode(instance.tool_call), tokens.CALL_END, tokens.IM_END], said=said)
+            script.end().words([*OPEN["tool"], *tokens.encode(rng.choice(TOOL_REPLIES).format(minutes=dict(instance.slots)["minutes"])), *CLOSE]).words(OPEN["assistant"])
+        return script.words([*self.text[instance.answer], tokens.IM_END], said=said)
+
     def chat(self, rng: random.Random) -> Script:
         """Text in, text out, without a system prompt."""
         number = self.pick(rng)
-        instance = self.instances[number]
-        script = Script().begin(None).words(OPEN["user"]).words(self.typed(self.form(number, rng), number, rng)).words(CLOSE).words(OPEN["assistant"])
-        if instance.tool_call:
-            script.words([tokens.CALL_START, *tokens.encode(instance.tool_call), tokens.CALL_END, tokens.IM_END], said=True)
-            script.end().words([*OPEN["tool"], *tokens.encode(rng.choice(TOOL_REPLIES).format(minutes=dict(instance.slots)["minutes"])), *CLOSE]).words(OPEN["assistant"])
-        return script.words([*self.text[instance.answer], tokens.IM_END], said=True)
+        script = Script().begin(None).words(OPEN["user"]).words(self.typed(self.form(number, rng), number, rng)).words(CLOSE)
+        return self.written_reply(script, number, rng)
 
     def say(self, rng: random.Random) -> Script:
         number = self.pick(rng)

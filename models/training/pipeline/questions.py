@@ -34,6 +34,9 @@ class Kind:
     later: list[str] = field(default_factory=list)
     follow: list[str] = field(default_factory=list)
     follow_unseen: list[str] = field(default_factory=list)
+    # What could stand in the first slot and is not in the bank: asked for, it is outside.
+    beyond: list[str] = field(default_factory=list)
+    beyond_unseen: list[str] = field(default_factory=list)
 
 
 def sums(_):
@@ -81,7 +84,7 @@ def kinds() -> dict[str, Kind]:
         for slots in rows:
             call = f"[{kind['tool']}(minutes={slots['minutes']})]" if "tool" in kind else None
             instances.append(Instance(kind["name"], tuple(slots.items()), fill(kind["answer"], slots), call))
-        found[kind["name"]] = Kind(kind["name"], instances, kind["forms"], kind["unseen"], kind.get("more", []), kind.get("later", []), kind.get("follow", []), kind.get("follow_unseen", []))
+        found[kind["name"]] = Kind(kind["name"], instances, kind["forms"], kind["unseen"], kind.get("more", []), kind.get("later", []), kind.get("follow", []), kind.get("follow_unseen", []), kind.get("beyond", []), kind.get("beyond_unseen", []))
     return found
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import encoder, joint, judge, questions, store, tokens
+from pipeline import encoder, joint, judge, questions, store, tokens, typed
 from pipeline.examples import N_AUDIO, N_TEXT, Script
 from pipeline.sentences import HARVARD, generic
 
@@ -109,3 +109,41 @@ def test_rows_follow_their_words(tmp_path, monkeypatch):
     assert moved[now["what"]] == before["what"] and moved[now["hello"]] == before["hello"] and moved[now["Ġthe"]] == now["Ġthe"]
     # A word that had no row begins as the same word in other letters.
     assert moved[now["There"]] == before["Ġthere"]
+
+
+def test_what_the_bank_nearly_covers_is_not_in_it():
+    for kind in questions.kinds().values():
+        known = {instance.slots[0][1].lower() for instance in kind.instances if instance.slots}
+        assert not known & {word.lower() for word in kind.beyond + kind.beyond_unseen}, kind.name
+        assert not set(kind.beyond) & set(kind.beyond_unseen), kind.name
+    bank = {text for split in ("forms", "more", "unseen") for _, text in questions.wordings(split)}
+    rng = random.Random(4)
+    assert all(typed.nearly(rng).lower() not in bank for _ in range(300))
+
+
+def test_typed_turns_lean_only_on_what_can_be_leant_on():
+    class Bank:
+        instances = questions.instances()
+        followed = [number for number, i in enumerate(instances) if questions.kinds()[i.kind].follow]
+
+        def pick(self, rng):
+            return rng.randrange(len(self.instances))
+
+        def form(self, number, rng, split="forms"):
+            return split
+
+        def typed(self, form, number, rng):
+            return form, number
+
+    typing, rng, leant = typed.Typing(Bank()), random.Random(5), 0
+    for _ in range(500):
+        before = rng.randrange(len(Bank.instances))
+        (form, number), meant = typing.turn(before, rng)
+        if form == "follow":
+            leant += 1
+            assert Bank.instances[meant] == questions.chain(Bank.instances[before], Bank.instances[number])
+        elif form == "forms":
+            assert meant == number
+        else:
+            assert meant == typing.outside
+    assert 50 < leant < 300
