@@ -88,6 +88,7 @@ struct Shared<M> {
     statuses: watch::Receiver<Arc<Vec<ModelStatus>>>,
     counters: Arc<Counters>,
     stop_step: Box<dyn Fn() + Send + Sync>,
+    hurry: Box<dyn Fn() + Send + Sync>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -108,6 +109,7 @@ impl<M: Send + 'static> Engine<M> {
         let gate = Arc::new(Gate { limit: AtomicUsize::new(options.queue as usize), inside: AtomicUsize::new(0) });
         let watch = Watch::start(options.step_limit)?;
         let stop_step = Box::new(watch.stopper());
+        let hurry = Box::new(watch.hurrier());
         let counters = Arc::new(Counters::default());
         let (nudged, ending) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let ties = Ties {
@@ -121,7 +123,8 @@ impl<M: Send + 'static> Engine<M> {
         let worker = Worker::new(loader, options, folders, ties);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || worker.run(&received))?;
         let thread = Mutex::new(Some(thread));
-        Ok(Self { shared: Arc::new(Shared { commands, gate, nudged, statuses, counters, ending, stop_step, thread }) })
+        let shared = Shared { commands, gate, nudged, statuses, counters, ending, stop_step, hurry, thread };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The model that serves `choice`.
@@ -179,7 +182,15 @@ impl<M: Send + 'static> Engine<M> {
     ) -> Result<usize> {
         let (permit, before) = self.shared.gate.enter()?;
         self.send(Command::Submit(Entry { job, ticket, urgency, model, _permit: permit }))?;
+        if urgency == Urgency::Voice {
+            self.hurry();
+        }
         Ok(before)
+    }
+
+    /// A person at the microphone waits: stops the step that runs, if it is nobody's there and can be done again.
+    pub fn hurry(&self) {
+        (self.shared.hurry)();
     }
 
     /// Has the thread drop what nobody wants any more, now and not when its turn comes.

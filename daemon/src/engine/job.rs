@@ -62,6 +62,12 @@ pub trait Job<M>: Send {
     /// Advances by one step: a chunk of a prompt, a token, a frame. The engine does nothing else meanwhile.
     fn step(&mut self, model: &mut M) -> Step;
 
+    /// Whether the next step, stopped on the way, leaves the job as it was. It is stopped for somebody at the microphone
+    /// then, and done again later.
+    fn can_repeat(&self) -> bool {
+        false
+    }
+
     /// Called exactly once, after the last step. `model` is there if it is in memory.
     fn end(&mut self, model: Option<&mut M>, ending: Ending);
 }

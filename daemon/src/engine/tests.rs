@@ -80,6 +80,8 @@ enum Kind {
     Gated(Receiver<()>),
     /// Never ends a step unless stopped.
     Runaway,
+    /// Ends no step before it was stopped once, and can be.
+    GivesWay(Arc<AtomicUsize>),
     Panics,
     /// Has no room for its output until this is set.
     Full(Arc<AtomicBool>, Arc<AtomicUsize>),
@@ -97,6 +99,14 @@ impl Job<Fake> for FakeJob {
                 }
                 return Step::Failed(Error::Internal("stopped".into()));
             }
+            Kind::GivesWay(tries) if tries.fetch_add(1, Ordering::SeqCst) == 0 => {
+                let begun = Instant::now();
+                while !model.brake.0.load(Ordering::SeqCst) && begun.elapsed() < PATIENCE {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                return Step::Failed(Error::Internal("stopped".into()));
+            }
+            Kind::GivesWay(_) => {}
             Kind::Panics => panic!("as told"),
             Kind::Full(room, tries) if !room.load(Ordering::SeqCst) => {
                 tries.fetch_add(1, Ordering::SeqCst);
@@ -107,6 +117,10 @@ impl Job<Fake> for FakeJob {
         model.steps.lock().expect("free").push(self.name);
         self.left = self.left.saturating_sub(1);
         if self.left == 0 { Step::Done } else { Step::More }
+    }
+
+    fn can_repeat(&self) -> bool {
+        matches!(self.kind, Kind::GivesWay(_))
     }
 
     fn end(&mut self, _: Option<&mut Fake>, ending: Ending) {
@@ -472,6 +486,25 @@ fn a_model_that_fails_says_why_and_the_rest_serves() {
     bench.engine.catalog(folders, move |result| drop(answer.send(result))).expect("sent");
     answered.recv_timeout(PATIENCE).expect("in time").expect("taken");
     assert_eq!(bench.state("bad"), ModelState::Unloaded, "forgotten");
+}
+
+#[test]
+fn a_long_step_gives_way_to_the_voice_and_is_done_again() {
+    let bench = Bench::one(EngineOptions::default());
+    let (client, person) = (Caller::new(), Caller::new());
+    let tries = Arc::new(AtomicUsize::new(0));
+    let _batch = bench.submit(&client, "batch", Urgency::Batch, 1, Kind::GivesWay(Arc::clone(&tries)));
+    bench.wait_for("it runs", |_| tries.load(Ordering::SeqCst) == 1);
+    // Another caller is no reason to stop it.
+    let _chat = bench.submit(&client, "chat", Urgency::Interactive, 1, Kind::Plain);
+    assert!(bench.ended.1.recv_timeout(Duration::from_millis(100)).is_err());
+    let _voice = bench.submit(&person, "voice", Urgency::Voice, 2, Kind::Plain);
+    for name in ["voice", "chat", "batch"] {
+        assert_eq!(bench.next_end(), (name, "done".to_owned()));
+    }
+    assert_eq!(bench.steps(), ["voice", "voice", "chat", "batch"]);
+    assert_eq!(tries.load(Ordering::SeqCst), 2);
+    assert_eq!(bench.engine.counters().stopped_steps.load(Ordering::SeqCst), 0, "nothing was wrong with it");
 }
 
 #[test]

@@ -12,12 +12,12 @@ use eddy_ipc::{Error, Result};
 use tokio::sync::watch;
 
 use super::handle::EngineOptions;
-use super::job::{Ending, Loaded, Loader, Step};
+use super::job::{Ending, Loaded, Loader, Step, Urgency};
 use super::queue::Queue;
 use super::room::{Tenant, make_room};
 use super::slot::{Entry, Folder, Slot, State};
 use super::status::{Counters, ModelStatus};
-use super::watch::Watch;
+use super::watch::{Watch, Why};
 
 /// How soon a job whose output was full is tried again: a quarter of a frame of speech.
 const RETRY_FULL: Duration = Duration::from_millis(20);
@@ -526,7 +526,8 @@ impl<M: Send + 'static> Worker<M> {
             return self.end(entry, Ending::Failed(error));
         };
         let begun = Instant::now();
-        self.ties.watch.begin(Arc::clone(brake));
+        let gives_way = entry.urgency != Urgency::Voice && entry.job.can_repeat();
+        self.ties.watch.begin(Arc::clone(brake), gives_way);
         let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| entry.job.step(model)));
         let stopped = self.ties.watch.end();
         self.ties.counters.step(begun.elapsed());
@@ -534,7 +535,14 @@ impl<M: Send + 'static> Worker<M> {
             Ok(Step::Done) => self.end(entry, Ending::Done),
             // Stopped because the daemon ends.
             Ok(Step::Failed(_)) if self.ties.ending.load(Ordering::Acquire) => self.end(entry, Ending::Cancelled),
-            Ok(Step::Failed(_)) if stopped => {
+            Ok(Step::Failed(_)) if stopped == Some(Why::GaveWay) => {
+                self.queue.give_back(entry.place(), entry);
+                // Whoever waits at the microphone comes first, and not when it is next looked whether there is room.
+                for (when, _) in self.full.iter_mut().filter(|(_, entry)| entry.urgency == Urgency::Voice) {
+                    *when = begun;
+                }
+            }
+            Ok(Step::Failed(_)) if stopped == Some(Why::ForGood) => {
                 Counters::add(&self.ties.counters.stopped_steps);
                 let error = Error::timed_out("a step of the work", begun.elapsed());
                 self.end(entry, Ending::Failed(error));

@@ -29,7 +29,26 @@ struct State {
 struct Running {
     since: Instant,
     brake: Arc<dyn Brake>,
-    stopped: bool,
+    gives_way: bool,
+    stopped: Option<Why>,
+}
+
+/// Why a step was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It did not end, or the engine does.
+    ForGood,
+    /// A person at the microphone waits; it is done again.
+    GaveWay,
+}
+
+impl Running {
+    fn stop(&mut self, why: Why) {
+        if self.stopped != Some(Why::ForGood) {
+            self.stopped = Some(why);
+            self.brake.set();
+        }
+    }
 }
 
 impl Shared {
@@ -47,23 +66,22 @@ impl Watch {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// A step begins.
-    pub fn begin(&self, brake: Arc<dyn Brake>) {
+    /// A step begins; whether it may be stopped for somebody at the microphone.
+    pub fn begin(&self, brake: Arc<dyn Brake>, gives_way: bool) {
         let mut state = self.shared.state();
-        state.running = Some(Running { since: Instant::now(), brake, stopped: false });
+        state.running = Some(Running { since: Instant::now(), brake, gives_way, stopped: None });
         if state.asleep {
             self.shared.changed.notify_one();
         }
     }
 
-    /// The step has ended; whether it had to be stopped.
-    pub fn end(&self) -> bool {
-        let running = self.shared.state().running.take();
-        let stopped = running.as_ref().is_some_and(|running| running.stopped);
-        if let Some(running) = running.filter(|running| running.stopped) {
+    /// The step has ended; why it was stopped, if it was.
+    pub fn end(&self) -> Option<Why> {
+        let running = self.shared.state().running.take()?;
+        if running.stopped.is_some() {
             running.brake.clear();
         }
-        stopped
+        running.stopped
     }
 
     /// Stops the step that runs now, if one does. For ending the engine.
@@ -71,8 +89,17 @@ impl Watch {
         let shared = Arc::clone(&self.shared);
         move || {
             if let Some(running) = &mut shared.state().running {
-                running.stopped = true;
-                running.brake.set();
+                running.stop(Why::ForGood);
+            }
+        }
+    }
+
+    /// Stops the step that runs now, if it can give way.
+    pub fn hurrier(&self) -> impl Fn() + Send + Sync + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || {
+            if let Some(running) = shared.state().running.as_mut().filter(|running| running.gives_way) {
+                running.stop(Why::GaveWay);
             }
         }
     }
@@ -95,9 +122,8 @@ fn run(shared: &Shared) {
             None => None,
             Some(running) => {
                 let left = shared.limit.saturating_sub(running.since.elapsed());
-                if left.is_zero() && !running.stopped {
-                    running.stopped = true;
-                    running.brake.set();
+                if left.is_zero() {
+                    running.stop(Why::ForGood);
                 }
                 // A stopped step may take its time; a next one begins with a full limit.
                 Some(if left.is_zero() { shared.limit } else { left })

@@ -79,6 +79,11 @@ impl<R: Receiver> Job<Model> for EncodeJob<R> {
         self.advance(encoder).unwrap_or_else(|error| Step::Failed(refusal(&error)))
     }
 
+    fn can_repeat(&self) -> bool {
+        // Texts are cut into tokens once; from then on a step is a batch, which comes again after an error.
+        self.encoding.is_some()
+    }
+
     fn end(&mut self, _: Option<&mut Model>, ending: Ending) {
         self.encoding = None;
         self.receiver.end(ending, self.begun);

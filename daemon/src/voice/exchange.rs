@@ -37,6 +37,7 @@ pub struct Exchanges {
 
 /// One of them.
 pub struct Exchange {
+    engine: Engine<Model>,
     utterance: Arc<Utterance>,
     /// Where the answer comes.
     line: Arc<SoundLine>,
@@ -136,6 +137,7 @@ impl Exchanges {
         let job = Box::new(LiveJob::new(work));
         self.engine.submit(job, Arc::clone(&model), Urgency::Voice, Arc::clone(&ticket))?;
         Ok(Exchange {
+            engine: self.engine.clone(),
             utterance,
             line,
             audience,
@@ -244,6 +246,7 @@ impl Exchange {
         self.number += 1;
         self.prepared = true;
         self.utterance.wish(Wish::Prepare { number: self.number, samples: self.samples.len() });
+        self.engine.hurry();
     }
 
     /// Takes the preparation back.
@@ -256,6 +259,7 @@ impl Exchange {
         self.number += u32::from(!self.prepared);
         self.decided = Some(Instant::now());
         self.utterance.wish(Wish::Answer { number: self.number, samples: self.samples.len() });
+        self.engine.hurry();
     }
 
     /// Why it came to nothing, if it did; told once.

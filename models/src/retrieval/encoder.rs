@@ -17,8 +17,8 @@ use super::vectors::{Vectors, normalise};
 
 /// Texts in one run of the graph at most.
 const BATCH_TEXTS: usize = 32;
-/// Tokens in one run at most, filling included: a run cannot be interrupted for something more urgent.
-const BATCH_TOKENS: usize = 2048;
+/// Tokens in one run at most, filling included: what comes after a run waits for it, and larger ones are no faster.
+const BATCH_TOKENS: usize = 512;
 /// Vectors that differ by no more than this are the same.
 const SAME: f32 = 1e-5;
 
