@@ -92,6 +92,7 @@ fn what_is_outside_is_not_understood_and_a_timer_is_a_call() {
     let outside = &questions().into_iter().find(|question| question["file"] == "outside.wav").unwrap()["answer"];
     assert_eq!(text(0).trim(), outside.as_str().unwrap());
     assert!(text(1).contains("set_timer(minutes=10)"), "{}", text(1));
+    assert_eq!(report["answers"][1]["finish_reason"], "tool_calls");
 }
 
 #[tokio::test]

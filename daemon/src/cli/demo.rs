@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::Context;
 use eddy_config::Paths;
+use eddy_ipc::FinishReason;
 use eddy_ipc::client::SpeechProxy;
 use serde_json::{Map, Value};
 
@@ -163,6 +164,11 @@ fn show(answered: &Ended, path: &Path, output: &mut Output) -> anyhow::Result<()
         ms(stage("first_text")),
         ms(stage("first_sound")),
     ))?;
+    if answered.outcome.finish_reason == Some(FinishReason::ToolCalls) {
+        output.line(
+            "called    in a live conversation (`eddy talk`, or the daemon's) this is done, and said; here it is shown",
+        )?;
+    }
     let spoken = answered.outcome.samples.unwrap_or_default() as f64 / f64::from(SAMPLE_RATE);
     if spoken > 0.0 {
         let took = stage("reply").unwrap_or_default();

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use eddy_audio::wav::read_wav_from;
 use eddy_ipc::{Error, Failure, FinishReason, Outcome, RequestState};
 use eddy_models::backbone::{Cache, Snapshot};
+use eddy_models::chat::tools::read_calls;
 use eddy_models::speech::{Prompt, ReplyOptions};
 
 use super::delivery::Delivery;
 use super::loader::{Model, SpeechModel};
 use super::memory::{Hold, Kept, Memory, Place, Said};
-use super::{refusal, wrong_model};
+use super::{calls_json, refusal, wrong_model};
 use crate::engine::{Ending, Job, Step};
 use crate::speech::{Made, Progress, Summary, Turn, Unheard, hear};
 
@@ -234,6 +235,10 @@ impl SpeechJob {
         }
         Outcome {
             samples: self.delivery.wants_sound().then_some(summary.samples),
+            tool_calls: matches!(reason, Some(FinishReason::ToolCalls))
+                .then(|| read_calls(summary.text.trim()).ok())
+                .flatten()
+                .map(|calls| calls_json(&calls)),
             text: Some(summary.text),
             finish_reason: reason,
             tokens: Some(summary.items),

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use eddy_ipc::{Error, Failure, FinishReason, Outcome, RequestState};
-use serde_json::{Value, json};
 
 use super::delivery::Delivery;
 use super::loader::Model;
 use super::memory::Hold;
-use super::{refusal, wrong_model};
+use super::{calls_json, refusal, wrong_model};
 use crate::engine::{Ending, Job, Step};
 use crate::text::{Asked, Author, Progress, Summary, TextTurn};
 
@@ -115,8 +114,7 @@ fn called(turn: &TextTurn, reason: FinishReason) -> Result<Option<Called>, Error
     if reply.calls.is_empty() {
         return Ok(None);
     }
-    let calls = reply.calls.iter().map(|call| json!({ "name": call.name, "arguments": call.arguments }));
-    Ok(Some(Called { text: reply.text, calls: Value::from_iter(calls).to_string(), reason }))
+    Ok(Some(Called { calls: calls_json(&reply.calls), text: reply.text, reason }))
 }
 
 impl Job<Model> for TextJob {
@@ -127,6 +125,10 @@ impl Job<Model> for TextJob {
             return step;
         }
         self.advance(author).unwrap_or_else(Step::Failed)
+    }
+
+    fn can_repeat(&self) -> bool {
+        matches!(self.stage, Stage::Reply(_))
     }
 
     fn end(&mut self, model: Option<&mut Model>, ending: Ending) {

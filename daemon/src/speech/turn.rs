@@ -216,6 +216,9 @@ impl Turn {
             Event::Finished(Finish::Stop) if self.reply.is_shortened() => {
                 return Ok(Progress::Complete(FinishReason::Length));
             }
+            Event::Finished(Finish::Stop) if self.calls_tool => {
+                return Ok(Progress::Complete(FinishReason::ToolCalls));
+            }
             Event::Finished(Finish::Stop) => return Ok(Progress::Complete(FinishReason::Stop)),
             Event::Finished(Finish::Length) => return Ok(Progress::Complete(FinishReason::Length)),
         }
