@@ -67,7 +67,7 @@ scenarios: test-packages rust runtime judge ## Play every scenario of the live v
 	@cargo test --locked --workspace --test scenarios --test dialogue -- --include-ignored --test-threads 1
 
 .PHONY: soak
-soak: test-packages rust runtime ## One long proof of the live voice: PART=echo|turns|wake-word|barge-in|false-alarms|devices|hour|idle [LENGTH=N].
+soak: test-packages rust runtime ## One long proof of the live voice: PART=echo|turns|wake-word|barge-in|false-alarms|devices|hour|idle|beside [LENGTH=N].
 	@cargo build --locked --workspace
 	target/debug/soak $(PART) $(LENGTH)
 

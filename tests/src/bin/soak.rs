@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use eddy_tests::server::with_server_for_program;
-use eddy_tests::soak::{Report, devices, echo, hour, interruptions, turns, wake};
+use eddy_tests::soak::{Report, beside, devices, echo, hour, interruptions, turns, wake};
 
 #[cfg(debug_assertions)]
 #[global_allocator]
@@ -18,7 +18,8 @@ const USAGE: &str = "usage: soak PART [LENGTH]
   false-alarms [COUNT]   coughs and as many doors, in real time (20)
   devices [COUNT]        each disturbance of the devices, in real time (20)
   hour [MINUTES]         a conversation in which nothing grows, in real time (60)
-  idle [MINUTES]         what an open microphone costs, in real time (5)";
+  idle [MINUTES]         what an open microphone costs, in real time (5)
+  beside [COUNT]         full-size models: turns alone and beside callers that never pause, in real time (5)";
 
 fn main() -> ExitCode {
     // SAFETY: the first thing that the process does, before there is any other thread.
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         "false-alarms" => in_a_room(|server| write(interruptions::false_alarms(count(20.0), server))),
         "devices" => in_a_room(|server| write(devices::run(count(20.0), server))),
         "hour" => in_a_room(|server| write(hour::conversation(length.unwrap_or(60.0), server))),
+        "beside" => in_a_room(|server| write(beside::run(count(5.0), server))),
         "idle" => in_a_room(|server| write(hour::idle(length.unwrap_or(5.0), server))),
         _ => {
             eprintln!("{USAGE}");

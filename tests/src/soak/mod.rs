@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+pub mod beside;
 pub mod devices;
 pub mod ears;
 pub mod echo;
