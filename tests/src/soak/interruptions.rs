@@ -141,8 +141,9 @@ pub fn false_alarms(count: usize, server: &mut Server) -> Report {
                 match (pair[0].1, pair[1].1) {
                     (State::Holding, State::Speaking) => {
                         held.push((pair[1].0 - pair[0].0).as_secs_f64());
-                        let end = ends_of_noise(&room).into_iter().filter(|end| *end < pair[1].0).max();
-                        after.extend(end.map(|end| pair[1].0 - end));
+                        // The noise that it was held for, which may go on when it is known to be none.
+                        let cause = noises(&room).into_iter().rfind(|(begin, _)| *begin < pair[0].0);
+                        after.extend(cause.map(|(_, end)| pair[1].0.saturating_duration_since(end)));
                     }
                     (State::Holding, _) => cut += 1,
                     _ => {}
@@ -174,11 +175,10 @@ pub fn false_alarms(count: usize, server: &mut Server) -> Report {
     report
 }
 
-/// When noises in the room ended: a quarter of a second without any is an end.
-fn ends_of_noise(room: &Listener) -> Vec<Instant> {
+/// When noises in the room began and ended: a quarter of a second without any is an end.
+fn noises(room: &Listener) -> Vec<(Instant, Instant)> {
     let heard = room.samples();
     let loud: Vec<usize> = (0..heard.len()).filter(|at| heard[*at].abs() > 0.01).collect();
-    let last = loud.last().copied();
-    let between = loud.windows(2).filter(|pair| pair[1] - pair[0] > ROOM as usize / 4).map(|pair| pair[0]);
-    between.chain(last).filter_map(|at| room.time_of(at)).collect()
+    let noises = loud.chunk_by(|one, next| next - one <= ROOM as usize / 4);
+    noises.filter_map(|noise| Some((room.time_of(*noise.first()?)?, room.time_of(*noise.last()?)?))).collect()
 }
