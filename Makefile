@@ -67,9 +67,9 @@ scenarios: test-packages rust runtime judge ## Play every scenario of the live v
 	@cargo test --locked --workspace --test scenarios --test dialogue -- --include-ignored --test-threads 1
 
 .PHONY: soak
-soak: test-packages rust runtime ## One long proof of the live voice: PART=echo|turns|wake-word|barge-in|false-alarms|devices|hour|idle|beside [LENGTH=N].
+soak: test-packages rust runtime ## One long proof of the live voice: PART=echo|turns|wake-word|barge-in|false-alarms|devices|hour|idle|beside [LENGTH=N] [MODEL=DIR].
 	@cargo build --locked --workspace
-	target/debug/soak $(PART) $(LENGTH)
+	target/debug/soak $(PART) $(or $(LENGTH),-) $(MODEL)
 
 .PHONY: soak-bus
 soak-bus: test-packages rust runtime ## Eight callers at once for ten minutes (SECONDS_LONG of them).

@@ -1,4 +1,4 @@
-//! `soak PART [LENGTH]`: the long proofs of the live voice. What they find goes into `tests/runs`.
+//! `soak PART [LENGTH] [MODEL]`: the long proofs of the live voice. What they find goes into `tests/runs`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,11 +10,11 @@ use eddy_tests::soak::{Report, beside, devices, echo, hour, interruptions, turns
 #[global_allocator]
 static ALLOCATOR: eddy_audio::realtime::AllocDisabler = eddy_audio::realtime::AllocDisabler;
 
-const USAGE: &str = "usage: soak PART [LENGTH]
+const USAGE: &str = "usage: soak PART [LENGTH] [MODEL]
   echo [MINUTES]         replies in rooms with a loud echo, faster than time (30)
   turns [COUNT]          turns with pauses inside sentences, faster than time (100)
   wake-word [MINUTES]    a wake word against so much other speech, faster than time (20)
-  barge-in [COUNT]       interruptions, in real time (50)
+  barge-in [COUNT]       interruptions, in real time (50), of the model in the folder MODEL or of a tiny one
   false-alarms [COUNT]   coughs and as many doors, in real time (20)
   devices [COUNT]        each disturbance of the devices, in real time (20)
   hour [MINUTES]         a conversation in which nothing grows, in real time (60)
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let part = arguments.next().unwrap_or_default();
     let length = arguments.next().and_then(|length| length.parse::<f64>().ok());
+    let model = arguments.next();
     let count = |usual: f64| length.unwrap_or(usual) as usize;
     let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("runs");
     let mut kept = false;
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
             write(wake::run(length.unwrap_or(20.0)));
             true
         }
-        "barge-in" => in_a_room(|server| write(interruptions::barge_in(count(50.0), server))),
+        "barge-in" => in_a_room(|server| write(interruptions::barge_in(count(50.0), model.as_deref(), server))),
         "false-alarms" => in_a_room(|server| write(interruptions::false_alarms(count(20.0), server))),
         "devices" => in_a_room(|server| write(devices::run(count(20.0), server))),
         "hour" => in_a_room(|server| write(hour::conversation(length.unwrap_or(60.0), server))),

@@ -23,14 +23,14 @@ fn ask(server: &Server, living: &Living) {
     drop(person);
 }
 
-/// So many interruptions.
-pub fn barge_in(count: usize, server: &mut Server) -> Report {
+/// So many interruptions of the model in that folder, or of a tiny one that never ends.
+pub fn barge_in(count: usize, model: Option<&str>, server: &mut Server) -> Report {
     let mut report = Report::new("barge-in");
     let room = server.listen("vmic_sink.monitor");
     let _recorder = server.listen("vmic");
     let ear = server.listen("vspk.monitor");
     let settings = ["voice.mode=\"open\"", "generation.greedy=true", "generation.max_items=400"].map(String::from);
-    let living = Living::start("talkative", &settings);
+    let living = Living::start(model.unwrap_or("talkative"), &settings);
     // The first reply is heard to its end, in which the canceller learns that there is no echo to take out.
     ask(server, &living);
     let (mut silences, mut forgotten, mut more, mut missed) = (Vec::new(), 0, 0, 0);
