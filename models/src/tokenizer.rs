@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::{PostProcessor, TruncationDirection};
 
 use crate::error::{Error, Result};
@@ -22,7 +23,7 @@ pub struct Tokenizer {
     /// Whether a vocabulary row has a token.
     has_token: Vec<bool>,
     /// Tokens that are recognised in text whatever surrounds them.
-    control: Vec<String>,
+    control: AhoCorasick,
 }
 
 impl Tokenizer {
@@ -65,7 +66,16 @@ impl Tokenizer {
                 }
             }
         }
-        let control = inner.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
+        let control: Vec<String> = inner.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
+        // In one pass over a text: a caller's may be nothing but such tokens.
+        let control = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(control.iter().filter(|token| !token.is_empty()))
+            .map_err(|error| Error::Malformed {
+                path: path.clone(),
+                reason: format!("its added tokens cannot be searched for ({error})"),
+                remedy: "use the tokenizer.json that belongs to this model",
+            })?;
         Ok(Self { inner, path, has_token, control })
     }
 
@@ -132,16 +142,14 @@ impl Tokenizer {
 
     /// The first control token in `text`, with what stands before and after it.
     pub(crate) fn first_control_token<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str, &'a str)> {
-        let place = |token: &String| text.find(token.as_str()).map(|at| (at, token.len()));
         // The longest of those that begin first, as the tokenizer takes it.
-        let (at, length) =
-            self.control.iter().filter_map(place).min_by_key(|(at, length)| (*at, usize::MAX - length))?;
+        let (at, length) = self.control.find(text).map(|found| (found.start(), found.len()))?;
         Some((&text[..at], &text[at..at + length], &text[at + length..]))
     }
 
     /// Where the last control token in `text` ends; zero without one.
     pub(crate) fn end_of_last_control_token(&self, text: &str) -> usize {
-        self.control.iter().filter_map(|token| Some(text.rfind(token.as_str())? + token.len())).max().unwrap_or(0)
+        self.control.find_iter(text).last().map_or(0, |found| found.end())
     }
 
     /// Whether the vocabulary row `id` has a token; rows without one are never chosen.

@@ -78,6 +78,20 @@ fn text_and_ids_equal_the_reference() {
 }
 
 #[test]
+fn words_that_are_nothing_but_control_tokens_take_one_pass() {
+    let mut tokenizer = tokenizer();
+    // With a search of the rest for each of them this would not end today.
+    let words = "<|im_start|>".repeat(20_000);
+    let case = serde_json::json!({ "messages": [{ "role": "user", "content": words }] });
+    let ids = template("builtin")
+        .guarded_ids(&Conversation::read(&case.to_string()).unwrap(), &then(), &mut tokenizer)
+        .unwrap();
+    let start = tokenizer.id("<|im_start|>").unwrap();
+    assert_eq!(ids.iter().filter(|id| **id == start).count(), 2, "the turns' own");
+    assert!(ids.len() > 100_000);
+}
+
+#[test]
 fn templates_that_cannot_be_used_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chat_template.jinja");

@@ -214,30 +214,42 @@ fn prompt(author: &mut Author, asked: &mut Asked) -> Result<(Vec<u32>, u32)> {
     let context = author.model.backbone().context();
     // An answer that is cut off after a word is of no use: as much as is asked for, or a quarter of the context.
     let answer = asked.options.max_tokens.min(context / 4);
-    let mut dropped = 0;
-    loop {
+    let without = |author: &mut Author, dropped: &std::ops::Range<usize>| -> Result<Vec<u32>> {
+        let kept = asked.messages.iter().enumerate().filter(|(at, _)| !dropped.contains(at));
         let conversation = Conversation {
-            messages: Value::Array(asked.messages.clone()),
+            messages: kept.map(|(_, message)| message.clone()).collect(),
             tools: asked.tools.clone(),
             add_generation_prompt: true,
             ..Conversation::default()
         };
-        let prompt = author.template.guarded_ids(&conversation, &now, author.model.tokenizer_mut())?;
-        if !asked.drop_oldest || prompt.len() + answer <= context {
-            return Ok((prompt, dropped));
-        }
-        let Some(turn) = oldest_turn(&asked.messages) else {
-            return Err(Error::ContextFull { needed: prompt.len() + 1, limit: context });
-        };
-        dropped += u32::try_from(turn.len()).unwrap_or(u32::MAX);
-        asked.messages.drain(turn);
+        author.template.guarded_ids(&conversation, &now, author.model.tokenizer_mut())
+    };
+    let questions: Vec<usize> = (0..asked.messages.len()).filter(|at| asked.messages[*at]["role"] == "user").collect();
+    let first = questions.first().copied().unwrap_or_default();
+    let whole = without(author, &(first..first))?;
+    let fits = |prompt: &[u32]| prompt.len() + answer <= context;
+    if !asked.drop_oldest || fits(&whole) {
+        return Ok((whole, 0));
     }
-}
-
-/// The messages from the first question to the one before the next; `None` when there is no next.
-fn oldest_turn(messages: &[Value]) -> Option<std::ops::Range<usize>> {
-    let mut questions = (0..messages.len()).filter(|at| messages[*at]["role"] == "user");
-    Some(questions.next()?..questions.next()?)
+    // Whole turns, from the first question to the one before another. As few as possible are found by halves: each try
+    // renders the conversation again.
+    let (mut too_few, mut enough) = (0, questions.len().saturating_sub(1));
+    let mut prompt = without(author, &(first..questions.get(enough).copied().unwrap_or(first)))?;
+    if enough == 0 || !fits(&prompt) {
+        return Err(Error::ContextFull { needed: prompt.len() + 1, limit: context });
+    }
+    while enough - too_few > 1 {
+        let middle = too_few.midpoint(enough);
+        let tried = without(author, &(first..questions[middle]))?;
+        match fits(&tried) {
+            true => (enough, prompt) = (middle, tried),
+            false => too_few = middle,
+        }
+    }
+    let dropped = first..questions[enough];
+    let count = u32::try_from(dropped.len()).unwrap_or(u32::MAX);
+    asked.messages.drain(dropped);
+    Ok((prompt, count))
 }
 
 #[cfg(test)]
