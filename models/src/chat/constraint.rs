@@ -19,6 +19,8 @@ use super::tools::{CALLS_END, CALLS_START, is_of_argument, is_of_name};
 /// Longest string and longest list in a call; a model that repeats itself has to stop some time.
 const LONGEST_STRING: usize = 2000;
 const LONGEST_LIST: usize = 64;
+/// Numbers go this far where their schema sets no bounds, as far as [`BASICS`] goes.
+const LARGEST: i64 = 999_999_999_999_999;
 
 /// Makes constraints for one tokenizer.
 pub struct Constrainer {
@@ -163,28 +165,16 @@ struct Grammar<'t> {
     root: &'t Value,
 }
 
-/// Keywords of a schema that are followed, and those that ask for nothing.
-const FOLLOWED: [&str; 19] = [
-    "type",
-    "enum",
-    "const",
-    "anyOf",
-    "oneOf",
-    "allOf",
-    "$ref",
-    "items",
-    "minItems",
-    "maxItems",
-    "properties",
-    "required",
-    "additionalProperties",
-    "title",
-    "description",
-    "default",
-    "examples",
-    "deprecated",
-    "$schema",
-];
+/// Keywords of a schema that ask for nothing.
+const REMARKS: [&str; 8] =
+    ["title", "description", "default", "examples", "deprecated", "$schema", "$defs", "definitions"];
+/// Each says alone what a value is; nothing that narrows it may stand beside it.
+const DECIDING: [&str; 6] = ["$ref", "allOf", "enum", "const", "anyOf", "oneOf"];
+/// What is followed for a value of a type, beside what narrows texts and numbers.
+const OF_TYPES: [&str; 7] = ["type", "items", "minItems", "maxItems", "properties", "required", "additionalProperties"];
+/// Formats of texts that the grammar knows.
+const FORMATS: [&str; 10] =
+    ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
 /// Keywords that narrow a text or a number. A call may write both as JSON does, so JSON's grammar follows them.
 const NARROWING: [&str; 9] = [
     "minimum",
@@ -205,6 +195,7 @@ impl<'t> Grammar<'t> {
     fn tool(&mut self, number: usize, name: &str, parameters: &'t Value) -> Result<String, String> {
         self.strings();
         self.root = parameters;
+        check_parameters(parameters)?;
         let no_properties = serde_json::Map::new();
         let properties = parameters["properties"].as_object().unwrap_or(&no_properties);
         let required = |argument: &str| {
@@ -241,15 +232,7 @@ impl<'t> Grammar<'t> {
         if depth > 8 {
             return Err("arguments are nested too deeply".into());
         }
-        // What is not followed is refused: a call that breaks its schema must not look like one that was held to it.
-        if let Some(keyword) = schema
-            .as_object()
-            .into_iter()
-            .flat_map(|schema| schema.keys())
-            .find(|key| !FOLLOWED.contains(&key.as_str()) && !NARROWING.contains(&key.as_str()))
-        {
-            return Err(format!("the schema's keyword {keyword:?} cannot be followed; leave it out"));
-        }
+        check_keywords(schema)?;
         if let Some(reference) = schema.get("$ref") {
             let place = reference.as_str().and_then(|reference| reference.strip_prefix('#'));
             let target = place.and_then(|place| self.root.pointer(place));
@@ -259,6 +242,9 @@ impl<'t> Grammar<'t> {
             Some([only]) => return self.value(only, depth + 1),
             Some(_) => return Err("an \"allOf\" of several schemas cannot be followed; write them as one".into()),
             None => {}
+        }
+        if ["enum", "anyOf", "oneOf"].iter().any(|list| schema[*list].as_array().is_some_and(Vec::is_empty)) {
+            return Err("a list of choices is empty".into());
         }
         if let Some(choices) = schema["enum"].as_array() {
             let choices: Vec<String> = choices.iter().map(literal).collect::<Result<_, _>>()?;
@@ -286,9 +272,16 @@ impl<'t> Grammar<'t> {
             Some("boolean") => Ok("boolean".into()),
             Some("null") => Ok("none".into()),
             Some("array") => {
+                if schema["items"].is_array() {
+                    return Err("lists whose places have schemas of their own cannot be followed".into());
+                }
                 let item = self.value(&schema["items"], depth + 1)?;
-                let bound = |keyword: &str| schema[keyword].as_u64().map(|bound| bound as usize);
-                let (least, most) = (bound("minItems").unwrap_or(0), bound("maxItems").unwrap_or(LONGEST_LIST));
+                let bound = |keyword: &str, usual: usize| match schema.get(keyword).map(Value::as_u64) {
+                    None => Ok(usual),
+                    Some(Some(bound)) => Ok(usize::try_from(bound).unwrap_or(usize::MAX)),
+                    Some(None) => Err(format!("{keyword} has to be a whole number")),
+                };
+                let (least, most) = (bound("minItems", 0)?, bound("maxItems", LONGEST_LIST)?);
                 if most < least || least > LONGEST_LIST {
                     return Err(format!("a list of {least} to {most} items cannot be written"));
                 }
@@ -315,12 +308,29 @@ impl<'t> Grammar<'t> {
         if kind == "string" && !["maxLength", "pattern", "format"].iter().any(|key| asked.contains_key(*key)) {
             asked.insert("maxLength".into(), LONGEST_STRING.into());
         }
+        if let Some(format) = asked.get("format").filter(|_| kind == "string")
+            && !format.as_str().is_some_and(|format| FORMATS.contains(&format))
+        {
+            return Err(format!("the format {format} is not known; there are {}", FORMATS.join(", ")));
+        }
+        if kind != "string" {
+            // Formats of numbers say how they are stored. Without bounds a number may go on for ever.
+            asked.remove("format");
+            for (bounds, limit) in
+                [(["minimum", "exclusiveMinimum"], -LARGEST), (["maximum", "exclusiveMaximum"], LARGEST)]
+            {
+                if !bounds.iter().any(|bound| asked.contains_key(*bound)) {
+                    asked.insert(bounds[0].into(), limit.into());
+                }
+            }
+        }
         asked.insert("type".into(), kind.into());
         self.named(&format!("%json {}", Value::Object(asked)))
     }
 
     /// A dictionary with all declared keys, in their order.
     fn object(&mut self, schema: &Value, depth: usize) -> Result<String, String> {
+        check_required(schema)?;
         let mut fields = Vec::new();
         for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
             let value = self.value(schema, depth + 1)?;
@@ -337,6 +347,45 @@ impl<'t> Grammar<'t> {
         self.values += 1;
         self.rules += &format!("{name}: {body}\n");
         Ok(name)
+    }
+}
+
+/// Refuses what is not followed: a call that breaks its schema must not look like one that was held to it.
+fn check_keywords(schema: &Value) -> Result<(), String> {
+    let keys = || schema.as_object().into_iter().flat_map(|schema| schema.keys().map(String::as_str));
+    let decided = keys().filter(|key| DECIDING.contains(key)).count();
+    let refused = match decided {
+        0 => keys().find(|key| !REMARKS.contains(key) && !NARROWING.contains(key) && !OF_TYPES.contains(key)),
+        // A type beside choices says nothing that these do not.
+        1 => keys().find(|key| !REMARKS.contains(key) && !DECIDING.contains(key) && *key != "type"),
+        _ => keys().find(|key| DECIDING.contains(key)),
+    };
+    if let Some(keyword) = refused {
+        let beside = if decided > 0 { " beside what decides the value" } else { "" };
+        return Err(format!("the schema's keyword {keyword:?} cannot be followed{beside}; leave it out"));
+    }
+    let typed = decided > 0 || schema.get("type").is_some();
+    if let Some(keyword) = keys().find(|key| !typed && !REMARKS.contains(key)) {
+        return Err(format!("a schema with {keyword:?} has to say its \"type\""));
+    }
+    Ok(())
+}
+
+/// The same for the schema of all arguments, of which the properties are followed.
+fn check_parameters(parameters: &Value) -> Result<(), String> {
+    let followed = ["type", "properties", "required", "additionalProperties"];
+    let mut keys = parameters.as_object().into_iter().flat_map(|schema| schema.keys().map(String::as_str));
+    if let Some(keyword) = keys.find(|key| !REMARKS.contains(key) && !followed.contains(key)) {
+        return Err(format!("the arguments' keyword {keyword:?} cannot be followed; leave it out"));
+    }
+    check_required(parameters)
+}
+
+fn check_required(schema: &Value) -> Result<(), String> {
+    let missing = |name: &&Value| name.as_str().is_none_or(|name| schema["properties"].get(name).is_none());
+    match schema["required"].as_array().into_iter().flatten().find(missing) {
+        Some(name) => Err(format!("{name} is required and no property")),
+        None => Ok(()),
     }
 }
 
