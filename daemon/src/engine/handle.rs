@@ -88,7 +88,8 @@ struct Shared<M> {
     statuses: watch::Receiver<Arc<Vec<ModelStatus>>>,
     counters: Arc<Counters>,
     stop_step: Box<dyn Fn() + Send + Sync>,
-    hurry: Box<dyn Fn() + Send + Sync>,
+    hurried: Arc<AtomicBool>,
+    stop_for_voice: Box<dyn Fn() + Send + Sync>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -109,7 +110,8 @@ impl<M: Send + 'static> Engine<M> {
         let gate = Arc::new(Gate { limit: AtomicUsize::new(options.queue as usize), inside: AtomicUsize::new(0) });
         let watch = Watch::start(options.step_limit)?;
         let stop_step = Box::new(watch.stopper());
-        let hurry = Box::new(watch.hurrier());
+        let stop_for_voice = Box::new(watch.hurrier());
+        let hurried = Arc::new(AtomicBool::new(false));
         let counters = Arc::new(Counters::default());
         let (nudged, ending) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let ties = Ties {
@@ -117,13 +119,15 @@ impl<M: Send + 'static> Engine<M> {
             status,
             counters: Arc::clone(&counters),
             nudged: Arc::clone(&nudged),
+            hurried: Arc::clone(&hurried),
             ending: Arc::clone(&ending),
             heartbeat: Box::new(heartbeat),
         };
         let worker = Worker::new(loader, options, folders, ties);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || worker.run(&received))?;
         let thread = Mutex::new(Some(thread));
-        let shared = Shared { commands, gate, nudged, statuses, counters, ending, stop_step, hurry, thread };
+        let shared =
+            Shared { commands, gate, nudged, statuses, counters, ending, stop_step, hurried, stop_for_voice, thread };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -190,7 +194,8 @@ impl<M: Send + 'static> Engine<M> {
 
     /// A person at the microphone waits: stops the step that runs, if it is nobody's there and can be done again.
     pub fn hurry(&self) {
-        (self.shared.hurry)();
+        self.shared.hurried.store(true, Ordering::Release);
+        (self.shared.stop_for_voice)();
     }
 
     /// Has the thread drop what nobody wants any more, now and not when its turn comes.

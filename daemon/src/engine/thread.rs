@@ -49,6 +49,8 @@ pub(super) struct Ties {
     pub counters: Arc<Counters>,
     /// A nudge is on its way.
     pub nudged: Arc<AtomicBool>,
+    /// Somebody at the microphone waits: what the voice wants is looked at before the next step.
+    pub hurried: Arc<AtomicBool>,
     /// No step begins any more.
     pub ending: Arc<AtomicBool>,
     pub heartbeat: Box<dyn FnMut() + Send>,
@@ -503,7 +505,9 @@ impl<M: Send + 'static> Worker<M> {
 
     fn retry_full(&mut self) {
         let now = Instant::now();
-        for (_, entry) in self.full.extract_if(.., |(when, _)| *when <= now) {
+        let hurried = self.ties.hurried.swap(false, Ordering::AcqRel);
+        let is_due = |when: Instant, entry: &Entry<M>| when <= now || (hurried && entry.urgency == Urgency::Voice);
+        for (_, entry) in self.full.extract_if(.., |(when, entry)| is_due(*when, entry)) {
             self.queue.give_back(entry.place(), entry);
         }
     }
@@ -537,10 +541,6 @@ impl<M: Send + 'static> Worker<M> {
             Ok(Step::Failed(_)) if self.ties.ending.load(Ordering::Acquire) => self.end(entry, Ending::Cancelled),
             Ok(Step::Failed(_)) if stopped == Some(Why::GaveWay) => {
                 self.queue.give_back(entry.place(), entry);
-                // Whoever waits at the microphone comes first, and not when it is next looked whether there is room.
-                for (when, _) in self.full.iter_mut().filter(|(_, entry)| entry.urgency == Urgency::Voice) {
-                    *when = begun;
-                }
             }
             Ok(Step::Failed(_)) if stopped == Some(Why::ForGood) => {
                 Counters::add(&self.ties.counters.stopped_steps);

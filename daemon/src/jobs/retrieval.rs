@@ -53,6 +53,8 @@ impl<R: Receiver> EncodeJob<R> {
                 return Ok(if self.receiver.is_clear() { Step::Done } else { Step::Full });
             };
             self.encoding = Some(Encoding::new(encoder, &texts, self.side)?);
+            // A step of its own, so that every run of the graph can give way.
+            return Ok(Step::More);
         }
         let Some(encoding) = &mut self.encoding else { return Ok(Step::More) };
         if encoding.step(encoder)? == Progress::Finished
