@@ -26,22 +26,33 @@ const STROKE: f32 = 0.6;
 const FADE: f32 = 0.18;
 const STROKES: usize = 4;
 
-/// Timers that run.
+/// Timers that run, by the numbers under which they were set.
 #[derive(Debug, Default)]
-pub struct Timers(Mutex<Vec<Instant>>);
+pub struct Timers(Mutex<Running>);
+
+#[derive(Debug, Default)]
+struct Running {
+    timers: Vec<(u64, Instant)>,
+    set: u64,
+}
 
 impl Timers {
-    /// Does what a model calls for; gives what it is to be told.
-    pub fn call(&self, call: &ToolCall, now: Instant) -> String {
-        let told = match self.set(call, now) {
-            Ok(minutes) => json!({ MINUTES: minutes }),
-            Err(reason) => json!({ "error": reason }),
+    /// Does what a model calls for; gives what it is to be told, and the number of the timer that was set.
+    pub fn call(&self, call: &ToolCall, now: Instant) -> (String, Option<u64>) {
+        let (told, number) = match self.set(call, now) {
+            Ok((minutes, number)) => (json!({ MINUTES: minutes }), Some(number)),
+            Err(reason) => (json!({ "error": reason }), None),
         };
         tracing::info!(tool = %call.name, %told, "the model called a tool");
-        told.to_string()
+        (told.to_string(), number)
     }
 
-    fn set(&self, call: &ToolCall, now: Instant) -> Result<Value, String> {
+    /// Takes timers back that nobody has heard of.
+    pub fn take_back(&self, numbers: &[u64]) {
+        self.running().timers.retain(|(number, _)| !numbers.contains(number));
+    }
+
+    fn set(&self, call: &ToolCall, now: Instant) -> Result<(Value, u64), String> {
         if call.name != TOOL {
             return Err(format!("there is no tool {:?}", call.name));
         }
@@ -51,22 +62,24 @@ impl Timers {
             return Err(format!("a timer takes up to {LONGEST} {MINUTES}"));
         }
         let mut running = self.running();
-        if running.len() == MOST {
+        if running.timers.len() == MOST {
             return Err(format!("{MOST} timers run already"));
         }
-        running.push(now + Duration::from_secs_f64(60.0 * minutes));
-        Ok(asked)
+        running.set += 1;
+        let number = running.set;
+        running.timers.push((number, now + Duration::from_secs_f64(60.0 * minutes)));
+        Ok((asked, number))
     }
 
     /// Takes the timers that are over at `now` away; whether there were any.
     pub fn ring(&self, now: Instant) -> bool {
         let mut running = self.running();
-        let before = running.len();
-        running.retain(|end| *end > now);
-        running.len() < before
+        let before = running.timers.len();
+        running.timers.retain(|(_, end)| *end > now);
+        running.timers.len() < before
     }
 
-    fn running(&self) -> MutexGuard<'_, Vec<Instant>> {
+    fn running(&self) -> MutexGuard<'_, Running> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -95,7 +108,7 @@ mod tests {
     use eddy_models::chat::tools::read_calls;
 
     fn told(timers: &Timers, call: &str, now: Instant) -> String {
-        timers.call(&read_calls(call).expect("a call")[0], now)
+        timers.call(&read_calls(call).expect("a call")[0], now).0
     }
 
     #[test]
@@ -123,7 +136,20 @@ mod tests {
             told(&timers, "[set_timer(minutes=1)]", now);
         }
         assert!(told(&timers, "[set_timer(minutes=1)]", now).contains("32 timers"));
-        assert_eq!(timers.running().len(), MOST);
+        assert_eq!(timers.running().timers.len(), MOST);
+    }
+
+    #[test]
+    fn what_was_taken_back_does_not_ring() {
+        let (timers, now) = (Timers::default(), Instant::now());
+        let call = read_calls("[set_timer(minutes=1)]").expect("a call");
+        let first = timers.call(&call[0], now).1.expect("set");
+        let later = now + Duration::from_secs(61);
+        timers.take_back(&[first]);
+        assert!(!timers.ring(later));
+        timers.call(&call[0], now);
+        timers.take_back(&[first]);
+        assert!(timers.ring(later), "the number of another");
     }
 
     #[test]

@@ -111,6 +111,8 @@ pub struct LiveJob {
     stage: Stage,
     made: Made,
     hearing: Duration,
+    /// Timers that were set in this turn.
+    timers: Vec<u64>,
 }
 
 impl LiveJob {
@@ -126,6 +128,7 @@ impl LiveJob {
             stage: Stage::Waiting,
             made: Made::default(),
             hearing: Duration::ZERO,
+            timers: Vec::new(),
         }
     }
 
@@ -345,18 +348,21 @@ impl LiveJob {
     }
 
     /// Does what the model called for, tells it what came of that, and has it answer.
-    fn use_tools(&self, model: &mut SpeechModel, answering: &mut Answering) -> Result<(), Error> {
+    fn use_tools(&mut self, model: &mut SpeechModel, answering: &mut Answering) -> Result<(), Error> {
         let SpeechModel { speech, paces, .. } = model;
         let Answering { turn, base, .. } = answering;
         let told = match turn.calls() {
             Ok(calls) => {
-                let told = calls.iter().map(|call| {
+                let mut told = Vec::new();
+                for call in &calls {
                     if let Some(audience) = &self.work.audience {
                         audience.tell(Told::Called(&call.name));
                     }
-                    self.work.timers.call(call, Instant::now())
-                });
-                told.collect::<Vec<_>>().join("\n")
+                    let (answer, timer) = self.work.timers.call(call, Instant::now());
+                    told.push(answer);
+                    self.timers.extend(timer);
+                }
+                told.join("\n")
             }
             Err(error) => serde_json::json!({ "error": error.to_string() }).to_string(),
         };
@@ -503,6 +509,10 @@ impl Job<Model> for LiveJob {
     fn end(&mut self, model: Option<&mut Model>, ending: Ending) {
         let wish = self.work.utterance.state().wish;
         let end = self.conclude(model, wish);
+        if wish == Wish::Drop {
+            // Nobody heard of them: the person went on, and what they say is answered anew.
+            self.work.timers.take_back(&self.timers);
+        }
         self.work.line.finish();
         let ended = match ending {
             Ending::Failed(error) => Err(error),
