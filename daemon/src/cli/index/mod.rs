@@ -342,19 +342,17 @@ fn list(name: Option<&str>, model: Option<&str>, json: bool) -> anyhow::Result<O
         }
         None => {
             let home = home()?;
-            let Ok(entries) = std::fs::read_dir(&home) else { return Ok(Outcome::Done) };
-            let mut names: Vec<String> =
-                entries.flatten().map(|entry| entry.file_name().to_string_lossy().into()).collect();
+            let entries = std::fs::read_dir(&home).into_iter().flatten().flatten();
+            let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into()).collect();
             names.sort();
             for name in names {
                 let index = match open(&home.join(&name), Access::Read) {
                     Ok(index) => index,
-                    // One server that is away must not hide the other indexes.
-                    Err(error @ eddy_models::Error::Server { .. }) => {
+                    // One that is damaged, or whose server is away, must not hide the others.
+                    Err(error) => {
                         eprintln!("eddy: {name}: {error}");
                         continue;
                     }
-                    Err(error) => return Err(error.into()),
                 };
                 if model.is_some_and(|model| !is_same(index.model(), model)) {
                     continue;
