@@ -121,6 +121,10 @@ fn about(number: usize, error: &eddy_models::Error) -> Error {
 }
 
 impl Job<Model> for VisionJob {
+    fn can_repeat(&self) -> bool {
+        matches!(self.stage, Stage::Answer(_))
+    }
+
     fn step(&mut self, model: &mut Model) -> Step {
         let Model::Vision(viewer) = model else { return Step::Failed(wrong_model()) };
         self.begun.get_or_insert_with(Instant::now);

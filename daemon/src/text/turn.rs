@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use eddy_ipc::FinishReason;
-use eddy_models::chat::tools::{Reply, read_cut_reply, read_reply};
+use eddy_models::chat::tools::{Reply, ToolCall, read_cut_reply, read_reply};
 use eddy_models::chat::{Constraint, Conversation};
 use eddy_models::sampler::Sampling;
 use eddy_models::text::{Event, Finish, Generation, GenerationOptions, TextSession};
 use eddy_models::tokenizer::Special;
 use eddy_models::{Error, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::author::Author;
 
@@ -208,12 +208,30 @@ impl TextTurn {
     }
 }
 
+/// Gives the calls that a model wrote in an earlier turn to the template as calls: as words they would be kept from acting as
+/// the markers that they are, and the model would read another conversation than it was trained on.
+fn type_calls(message: &mut Value) {
+    let is_said = message["role"] == "assistant" && message["tool_calls"].is_null();
+    let Some(said) = message["content"].as_str().filter(|_| is_said) else { return };
+    let Ok(Reply { text, calls }) = read_reply(said) else { return };
+    if calls.is_empty() {
+        return;
+    }
+    let function = |call: &ToolCall| json!({ "name": call.name, "arguments": call.arguments });
+    let calls = calls.iter().map(|call| json!({ "type": "function", "function": function(call) }));
+    message["tool_calls"] = Value::from_iter(calls);
+    message["content"] = text.into();
+}
+
 /// The prompt of a conversation, and how many messages were left out of it.
 fn prompt(author: &mut Author, asked: &mut Asked) -> Result<(Vec<u32>, u32)> {
     let now = jiff::Zoned::now();
     let context = author.model.backbone().context();
     // An answer that is cut off after a word is of no use: as much as is asked for, or a quarter of the context.
     let answer = asked.options.max_tokens.min(context / 4);
+    if !asked.tools.is_null() && author.template.writes_calls() {
+        asked.messages.iter_mut().for_each(type_calls);
+    }
     let without = |author: &mut Author, dropped: &std::ops::Range<usize>| -> Result<Vec<u32>> {
         let kept = asked.messages.iter().enumerate().filter(|(at, _)| !dropped.contains(at));
         let conversation = Conversation {
@@ -224,7 +242,7 @@ fn prompt(author: &mut Author, asked: &mut Asked) -> Result<(Vec<u32>, u32)> {
         };
         author.template.guarded_ids(&conversation, &now, author.model.tokenizer_mut())
     };
-    let questions: Vec<usize> = (0..asked.messages.len()).filter(|at| asked.messages[*at]["role"] == "user").collect();
+    let questions = questions(&asked.messages);
     let first = questions.first().copied().unwrap_or_default();
     let whole = without(author, &(first..first))?;
     let fits = |prompt: &[u32]| prompt.len() + answer <= context;
@@ -252,18 +270,44 @@ fn prompt(author: &mut Author, asked: &mut Asked) -> Result<(Vec<u32>, u32)> {
     Ok((prompt, count))
 }
 
+/// Where turns begin: each with a question, and the last one is that which is to be answered.
+fn questions(messages: &[Value]) -> Vec<usize> {
+    (0..messages.len()).filter(|at| messages[*at]["role"] == "user").collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn turns_are_dropped_whole_and_the_last_one_stays() {
+    fn turns_begin_with_what_a_person_asks() {
         let messages = |roles: &[&str]| -> Vec<Value> {
-            roles.iter().map(|role| serde_json::json!({ "role": role, "content": "x" })).collect()
+            roles.iter().map(|role| json!({ "role": role, "content": "x" })).collect()
         };
         let long = messages(&["system", "user", "assistant", "tool", "assistant", "user", "assistant", "user"]);
-        assert_eq!(oldest_turn(&long), Some(1..5));
-        assert_eq!(oldest_turn(&messages(&["system", "user"])), None);
-        assert_eq!(oldest_turn(&messages(&["user", "assistant", "user"])), Some(0..2));
+        assert_eq!(questions(&long), [1, 5, 7]);
+        assert_eq!(questions(&messages(&["system", "user"])), [1]);
+        assert!(questions(&messages(&["system"])).is_empty());
+    }
+
+    #[test]
+    fn calls_of_earlier_turns_are_calls_again() {
+        let said = "One moment.<|tool_call_start|>[light(room=\"hall\", level=3)]<|tool_call_end|>";
+        let mut message = json!({ "role": "assistant", "content": said });
+        type_calls(&mut message);
+        let call = json!({ "name": "light", "arguments": { "room": "hall", "level": 3 } });
+        let wanted = json!({
+            "role": "assistant", "content": "One moment.", "tool_calls": [{ "type": "function", "function": call }],
+        });
+        assert_eq!(message, wanted);
+        for other in [
+            json!({ "role": "user", "content": said }),
+            json!({ "role": "assistant", "content": "<|tool_call_start|>[light(" }),
+            json!({ "role": "assistant", "content": "none" }),
+        ] {
+            let mut same = other.clone();
+            type_calls(&mut same);
+            assert_eq!(same, other);
+        }
     }
 }

@@ -87,9 +87,16 @@ pub struct ChatTemplate {
     path: PathBuf,
     /// `bos_token` and its like.
     tokens: Map<String, Json>,
+    writes_calls: bool,
 }
 
 impl ChatTemplate {
+    /// Whether it writes the `tool_calls` of a message; LFM2's first template knows none.
+    #[must_use]
+    pub fn writes_calls(&self) -> bool {
+        self.writes_calls
+    }
+
     /// Compiles the template of the folder `root`: `chat_template.jinja`, or the one in `tokenizer_config.json`, or the
     /// built-in one.
     ///
@@ -148,7 +155,7 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, without_generation_blocks(&source))
             .map_err(|error| malformed(&path, error.to_string()))?;
-        Ok(Self { environment, path, tokens })
+        Ok(Self { environment, path, tokens, writes_calls: source.contains("tool_calls") })
     }
 
     /// Where the template came from.
