@@ -4,7 +4,7 @@
 of text is answered, where hearing shows:
 
 - `plain`: cross entropy, clips drawn evenly;
-- `distilled`: half of the cost is the divergence from a teacher three times as large, the ensemble of the last snapshots;
+- `distilled`: half of the cost is the divergence from a teacher, the ensemble of the last three snapshots;
 - `ordered`: clips drawn from easy to hard, by how many snapshots of different ages begin their answer right.
 
 What each begins to answer right goes to `figures/trial.json`; an arm that is there is not run again.
