@@ -168,7 +168,7 @@ fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
 /// The image in a file of any other format, and how it has to be turned.
 fn decode(bytes: &[u8], format: ImageFormat, limits: &Limits) -> Result<(DynamicImage, Orientation)> {
     if format == ImageFormat::WebP && webp_is_cut_off(bytes) {
-        return Err(unseeable("damaged image (cut off)".into(), SEND_ANOTHER));
+        return Err(damaged(&"cut off"));
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut bounds = image::Limits::no_limits();

@@ -20,20 +20,20 @@ const MOST_SCANS: usize = 100;
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(DynamicImage, Orientation)> {
     // A decoder's panic would be a fault of its own; to the one who sent the file it is a damaged one all the same.
     catch_unwind(AssertUnwindSafe(|| decode_unguarded(bytes, limits)))
-        .unwrap_or_else(|_| Err(unseeable("damaged image (its parts contradict each other)".into(), SEND_ANOTHER)))
+        .unwrap_or_else(|_| Err(damaged(&"its parts contradict each other")))
 }
 
 fn decode_unguarded(bytes: &[u8], limits: &Limits) -> Result<(DynamicImage, Orientation)> {
     let failed = |error: JpegError| -> Error {
         match error {
-            JpegError::UnexpectedEof => unseeable("damaged image (cut off)".into(), SEND_ANOTHER),
+            JpegError::UnexpectedEof => damaged(&"cut off"),
             other => damaged(&other),
         }
     };
     let mut decoder = Decoder::new(bytes).map_err(failed)?;
     let header = decoder.header();
-    let (width, height) = (header.width(), header.height());
-    limits.check(width as u64, height as u64)?;
+    let (width, height) = (u32::from(header.width), u32::from(header.height));
+    limits.check(width.into(), height.into())?;
     if !can_be_read(&header.components) {
         return Err(unseeable("its colours are stored at sizes that do not fit each other".into(), SEND_ANOTHER));
     }
@@ -46,12 +46,7 @@ fn decode_unguarded(bytes: &[u8], limits: &Limits) -> Result<(DynamicImage, Orie
     decoder.set_output_format(PixelFormat::Rgb);
     let image = decoder.decode_image().map_err(failed)?;
     let orientation = image.exif_orientation().and_then(Orientation::from_exif);
-    let size = (u32::try_from(image.width), u32::try_from(image.height));
-    let pixels = match size {
-        (Ok(width), Ok(height)) => RgbImage::from_raw(width, height, image.data),
-        _ => None,
-    };
-    let pixels = pixels.ok_or_else(|| damaged(&"too few pixels"))?;
+    let pixels = RgbImage::from_raw(width, height, image.data).ok_or_else(|| damaged(&"too few pixels"))?;
     Ok((pixels.into(), orientation.unwrap_or(Orientation::NoTransforms)))
 }
 
