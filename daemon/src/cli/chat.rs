@@ -191,10 +191,9 @@ fn here(author: &mut Author, interrupt: &Interrupt, asked: Asked, output: &mut O
     let summary = turn.close(Some(author));
     let (reply, reason) = reply?;
     warn_of_dropped(summary.dropped);
-    let calls = reply.calls.iter().map(|call| json!({ "name": call.name, "arguments": call.arguments }));
     let report = json!({
         "text": reply.text,
-        "tool_calls": Value::from_iter(calls),
+        "tool_calls": reply.calls,
         "finish_reason": reason.as_str(),
         "tokens": summary.tokens,
         "prompt_tokens": summary.prompt.0,

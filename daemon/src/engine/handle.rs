@@ -12,21 +12,21 @@ use super::caller::Ticket;
 use super::job::{Job, Loader, Urgency};
 use super::slot::{Entry, Folder, Task};
 use super::status::{Counters, ModelStatus};
-use super::thread::{Command, Ties, Worker};
+use super::thread::{Answer, Command, Ties, Worker};
 use super::watch::Watch;
+
+/// Commands that may be on their way to the thread. Jobs are counted apart, by [`Permit`].
+const COMMANDS: usize = 1024;
 
 /// Waits for the engine's answer, which comes between two of its steps.
 ///
 /// # Errors
 /// The answer's, and [`Error::Unavailable`] when the engine has ended.
-pub async fn answer(begin: impl FnOnce(Box<dyn FnOnce(Result<()>) + Send>) -> Result<()>) -> Result<()> {
+pub async fn answer(begin: impl FnOnce(Answer) -> Result<()>) -> Result<()> {
     let (send, answered) = oneshot::channel();
     begin(Box::new(move |result| drop(send.send(result))))?;
     answered.await.unwrap_or_else(|_| Err(Error::unavailable("the engine", "the daemon is ending")))
 }
-
-/// Commands that may be on their way to the thread. Jobs are counted apart, by [`Permit`].
-const COMMANDS: usize = 1024;
 
 /// How the engine runs.
 #[derive(Debug, Clone, PartialEq)]

@@ -28,7 +28,7 @@ const CHANGED: &str = "its files were changed while it was in memory; try again 
 /// Commands that are looked at between two steps, so that a flood of them does not keep jobs from going on.
 const COMMANDS_A_STEP: usize = 64;
 
-type Answer = Box<dyn FnOnce(Result<()>) + Send>;
+pub(super) type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 
 pub(super) enum Command<M> {
     Submit(Entry<M>),

@@ -32,14 +32,6 @@ pub use vision::{Look, VisionJob};
 pub use writing::WritingJob;
 
 use eddy_ipc::Error;
-use eddy_models::chat::tools::ToolCall;
-use serde_json::{Value, json};
-
-/// Calls of tools as callers get them: a JSON list of objects with `name` and `arguments`.
-fn calls_json(calls: &[ToolCall]) -> String {
-    let calls = calls.iter().map(|call| json!({ "name": call.name, "arguments": call.arguments }));
-    Value::from_iter(calls).to_string()
-}
 
 /// A model's folder was exchanged for one of another kind between a request and its turn.
 fn wrong_model() -> Error {

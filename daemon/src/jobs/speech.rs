@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use eddy_audio::wav::read_wav_from;
 use eddy_ipc::{Error, Failure, FinishReason, Outcome, RequestState};
 use eddy_models::backbone::{Cache, Snapshot};
-use eddy_models::chat::tools::read_calls;
 use eddy_models::speech::{Prompt, ReplyOptions};
+use serde_json::json;
 
 use super::delivery::Delivery;
 use super::loader::{Model, SpeechModel};
 use super::memory::{Hold, Kept, Memory, Place, Said};
-use super::{calls_json, refusal, wrong_model};
+use super::{refusal, wrong_model};
 use crate::engine::{Ending, Job, Step};
 use crate::speech::{Made, Progress, Summary, Turn, Unheard, hear};
 
@@ -236,9 +236,9 @@ impl SpeechJob {
         Outcome {
             samples: self.delivery.wants_sound().then_some(summary.samples),
             tool_calls: matches!(reason, Some(FinishReason::ToolCalls))
-                .then(|| read_calls(summary.text.trim()).ok())
+                .then(|| summary.calls().ok())
                 .flatten()
-                .map(|calls| calls_json(&calls)),
+                .map(|calls| json!(calls).to_string()),
             text: Some(summary.text),
             finish_reason: reason,
             tokens: Some(summary.items),

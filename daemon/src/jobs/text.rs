@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use eddy_ipc::{Error, Failure, FinishReason, Outcome, RequestState};
+use serde_json::json;
 
 use super::delivery::Delivery;
 use super::loader::Model;
 use super::memory::Hold;
-use super::{calls_json, refusal, wrong_model};
+use super::{refusal, wrong_model};
 use crate::engine::{Ending, Job, Step};
 use crate::text::{Asked, Author, Progress, Summary, TextTurn};
 
@@ -114,7 +115,7 @@ fn called(turn: &TextTurn, reason: FinishReason) -> Result<Option<Called>, Error
     if reply.calls.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Called { calls: calls_json(&reply.calls), text: reply.text, reason }))
+    Ok(Some(Called { calls: json!(reply.calls).to_string(), text: reply.text, reason }))
 }
 
 impl Job<Model> for TextJob {

@@ -63,6 +63,14 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// The calls of a reply that is nothing else.
+    ///
+    /// # Errors
+    /// [`eddy_models::Error::BadRequest`] for what cannot be read as calls.
+    pub fn calls(&self) -> Result<Vec<ToolCall>, eddy_models::Error> {
+        read_calls(self.text.trim())
+    }
+
     /// Seconds by stage, and the real-time factor, under the names that reports use.
     #[must_use]
     pub fn latency(&self) -> Vec<(&'static str, f64)> {
@@ -241,14 +249,6 @@ impl Turn {
     #[must_use]
     pub fn calls_tool(&self) -> bool {
         self.calls_tool
-    }
-
-    /// The calls, once it is complete.
-    ///
-    /// # Errors
-    /// [`eddy_models::Error::BadRequest`] for what cannot be read as calls.
-    pub fn calls(&self) -> Result<Vec<ToolCall>, eddy_models::Error> {
-        if self.calls_tool { read_calls(self.summary.text.trim()) } else { Ok(Vec::new()) }
     }
 
     /// How fast the sound is made.

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use eddy_ipc::FinishReason;
-use eddy_models::chat::tools::{Reply, ToolCall, read_cut_reply, read_reply};
+use eddy_models::chat::tools::{Reply, read_cut_reply, read_reply};
 use eddy_models::chat::{Constraint, Conversation};
 use eddy_models::sampler::Sampling;
 use eddy_models::text::{Event, Finish, Generation, GenerationOptions, TextSession};
@@ -217,8 +217,7 @@ fn type_calls(message: &mut Value) {
     if calls.is_empty() {
         return;
     }
-    let function = |call: &ToolCall| json!({ "name": call.name, "arguments": call.arguments });
-    let calls = calls.iter().map(|call| json!({ "type": "function", "function": function(call) }));
+    let calls = calls.iter().map(|call| json!({ "type": "function", "function": call }));
     message["tool_calls"] = Value::from_iter(calls);
     message["content"] = text.into();
 }

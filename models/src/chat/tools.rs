@@ -17,7 +17,7 @@ const DEEPEST: usize = 32;
 const LONGEST: usize = 1 << 20;
 
 /// A call of a tool.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ToolCall {
     /// The tool.
     pub name: String,
@@ -97,8 +97,7 @@ pub fn write_calls(calls: &[ToolCall]) -> String {
         holds(&call.name, is_of_name) && call.arguments.keys().all(|argument| holds(argument, is_of_argument))
     });
     if !plain {
-        let entry = |call: &ToolCall| serde_json::json!({ "name": call.name, "arguments": call.arguments });
-        return Value::from_iter(calls.iter().map(entry)).to_string();
+        return serde_json::json!(calls).to_string();
     }
     let calls: Vec<String> = calls
         .iter()

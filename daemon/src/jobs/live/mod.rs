@@ -63,6 +63,13 @@ struct Answering {
     answered: bool,
 }
 
+impl Answering {
+    /// Whether it is no answer but calls that are to be done.
+    fn calls_tool(&self) -> bool {
+        self.turn.calls_tool() && self.called < MOST_CALLS
+    }
+}
+
 #[derive(Debug)]
 enum Stage {
     /// The conversation has not been looked at.
@@ -260,15 +267,10 @@ impl LiveJob {
         let rows = speech.embed(&Prompt::default().sound(said.clone()).awaiting_reply())?;
         let prompted = open.length() + rows.len() / speech.backbone().hidden();
         let written = speech.can_speak() && self.work.when_slow == WhenSlow::Text && paces.is_for_text();
-        let audible = speech.can_speak() && !written;
-        let options = self.reply_options(written);
         if written {
             self.work.line.write_only(paces.factor());
         }
-        let mut turn = Turn::new(speech, rows, options, audible)?;
-        if audible {
-            turn.follow(paces);
-        }
+        let turn = self.begin(speech, paces, rows, written)?;
         self.hearing += begun.elapsed();
         Ok(Answering {
             base,
@@ -285,13 +287,21 @@ impl LiveJob {
         })
     }
 
-    fn reply_options(&self, written: bool) -> ReplyOptions {
-        match written {
+    /// Begins an answer to what `rows` hold, aloud unless it is only to be `written`.
+    fn begin(&self, speech: &mut Speech, paces: &Paces, rows: Vec<f32>, written: bool) -> eddy_models::Result<Turn> {
+        let options = self.work.options.clone();
+        let options = match written {
             // The model was told to speak, and stays so: to tell it otherwise, the whole conversation would have to be
             // read again.
-            true => ReplyOptions { mode: Mode::Sequential, written, ..self.work.options.clone() },
-            false => self.work.options.clone(),
+            true => ReplyOptions { mode: Mode::Sequential, written, ..options },
+            false => options,
+        };
+        let audible = speech.can_speak() && !written;
+        let mut turn = Turn::new(speech, rows, options, audible)?;
+        if audible {
+            turn.follow(paces);
         }
+        Ok(turn)
     }
 
     /// Makes the next piece of the answer, unless the loudspeaker has enough.
@@ -301,7 +311,7 @@ impl LiveJob {
             answering.answered = true;
             self.tell(&std::mem::take(&mut answering.untold));
         }
-        if answering.complete.is_some() && answering.turn.calls_tool() && answering.called < MOST_CALLS {
+        if answering.complete.is_some() && answering.calls_tool() {
             // An answer ahead may be taken back, and what a tool does may not.
             return match certain {
                 true => self.use_tools(model, answering).map(|()| Step::More),
@@ -325,7 +335,7 @@ impl LiveJob {
             turn.finish(speech, &mut self.made).map_err(|error| refusal(&error))?;
             answering.complete = Some(reason);
         }
-        if answering.turn.calls_tool() && answering.called < MOST_CALLS {
+        if answering.calls_tool() {
             // Not part of the answer.
             self.made = Made::default();
             return Ok(Step::More);
@@ -351,7 +361,7 @@ impl LiveJob {
     fn use_tools(&mut self, model: &mut SpeechModel, answering: &mut Answering) -> Result<(), Error> {
         let SpeechModel { speech, paces, .. } = model;
         let Answering { turn, base, .. } = answering;
-        let told = match turn.calls() {
+        let told = match turn.summary().calls() {
             Ok(calls) => {
                 let mut told = Vec::new();
                 for call in &calls {
@@ -371,12 +381,7 @@ impl LiveJob {
         rows.extend(speech.embed(&prompt).map_err(|error| refusal(&error))?);
         answering.prompted = base.cache.length() + rows.len() / speech.backbone().hidden();
         let written = self.work.line.account().written;
-        let options = self.reply_options(written);
-        let audible = speech.can_speak() && !written;
-        answering.turn = Turn::new(speech, rows, options, audible).map_err(|error| refusal(&error))?;
-        if audible {
-            answering.turn.follow(paces);
-        }
+        answering.turn = self.begin(speech, paces, rows, written).map_err(|error| refusal(&error))?;
         answering.marks = Marks::default();
         answering.complete = None;
         answering.called += 1;
