@@ -77,7 +77,7 @@ soak-bus: test-packages rust runtime ## Eight callers at once for ten minutes (S
 	target/debug/soak-bus $${SECONDS_LONG:-600}
 
 # Models to write, of those that `eddy bench --help` lists, and where.
-BENCH_MODELS ?= text-350m text-1.2b speech-1.5b-a speech-1.5b-c
+BENCH_MODELS ?= text-350m text-1.2b text-350m-c text-1.2b-c speech-1.5b-a speech-1.5b-c
 BENCH_FOLDER ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/eddy/bench
 
 .PHONY: bench-models

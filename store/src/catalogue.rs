@@ -64,8 +64,8 @@ pub struct Variant {
 pub struct Shapes {
     /// The name that `eddy bench --make` takes.
     pub name: String,
-    /// In which precisions.
-    pub precisions: Vec<String>,
+    /// Bytes of such weights in each precision that they are drawn in.
+    pub precisions: BTreeMap<String, u64>,
 }
 
 /// A model of the catalogue.

@@ -4,6 +4,7 @@
 //! The network is used by [`pull`] alone, which belongs into a process of its own: the daemon has none. Nothing that
 //! is fetched is executed or unpickled, and nothing appears under a model's name before it is whole and verified.
 
+mod archive;
 mod catalogue;
 mod choice;
 mod digest;

@@ -498,6 +498,12 @@ mod tar_entry {
     }
 }
 
+/// Writes the archive `path` with what Python brings.
+fn zip(path: &Path, script: &str) -> std::process::ExitStatus {
+    let script = format!("import shutil, sys, zipfile\npath = sys.argv[1]\n{script}");
+    std::process::Command::new("python3").args(["-c", &script]).arg(path).status().unwrap()
+}
+
 #[test]
 fn folders_and_archives_are_imported_and_wrong_ones_leave_nothing() {
     use tar_entry::Kind::{File, Link};
@@ -516,7 +522,12 @@ fn folders_and_archives_are_imported_and_wrong_ones_leave_nothing() {
         let packed = packing.arg("-C").arg(fixtures).arg(option).arg(&archive).arg("text-a").status().unwrap();
         assert!(packed.success());
     }
-    for (name, archive) in [("one", "one.tar"), ("two", "two.tar.gz")] {
+    let packed = zip(
+        &folder.path().join("three.zip"),
+        &format!("shutil.make_archive(path[:-4], 'zip', {:?}, 'text-a')", fixture("text-a").parent().unwrap()),
+    );
+    assert!(packed.success());
+    for (name, archive) in [("one", "one.tar"), ("two", "two.tar.gz"), ("three", "three.zip")] {
         let model = store.import(&folder.path().join(archive), None).unwrap();
         assert_eq!((model.name.as_str(), store.verify(name).unwrap()), (name, Vec::new()));
         ModelFolder::open(&model.path).unwrap();
@@ -539,6 +550,24 @@ fn folders_and_archives_are_imported_and_wrong_ones_leave_nothing() {
     // A graph without its weights.
     assert!(matches!(refuse(&[("m/onnx/model.onnx", File(&graph))]), Error::Model(_)));
     assert!(matches!(refuse(&[("notes.txt", File(b"x"))]), Error::Malformed { .. }));
+    let bad_zip = folder.path().join("bad.zip");
+    let refuse_zip = |script: &str| {
+        assert!(zip(&bad_zip, &format!("z = zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED)\n{script}")).success());
+        let error = store.import(&bad_zip, None).expect_err("refused");
+        assert_eq!(store.models().unwrap(), before, "after {error}");
+        assert!(!store.root().join(".store/bad").exists(), "after {error}");
+        error
+    };
+    assert!(matches!(refuse_zip("z.writestr('../config.json', '{}')\nz.close()"), Error::Escapes { .. }));
+    let link = "i = zipfile.ZipInfo('m/config.json')\ni.external_attr = 0o120777 << 16\nz.writestr(i, '/etc/passwd')\n\
+                z.close()";
+    assert!(matches!(refuse_zip(link), Error::Escapes { .. }));
+    // A file of a megabyte that says, in both of its headers, that it has a thousand bytes.
+    let bomb = "z.writestr('m/config.json', ' ' * (1 << 20))\nz.close()\nb = open(path, 'rb').read()\n\
+                open(path, 'wb').write(b.replace((1 << 20).to_bytes(4, 'little'), (1000).to_bytes(4, 'little')))";
+    assert!(matches!(refuse_zip(bomb), Error::Malformed { .. } | Error::Io { .. }));
+    assert!(matches!(refuse_zip("z.writestr('notes.txt', 'x')\nz.close()"), Error::Malformed { .. }));
+    assert!(matches!(refuse_zip("z.close()\nopen(path, 'wb').write(b'PK\\x03\\x04nothing')"), Error::Malformed { .. }));
     std::fs::write(&bad, b"no archive at all, but long enough to look at").unwrap();
     assert!(matches!(store.import(&bad, None), Err(Error::Malformed { .. })));
     assert!(matches!(store.import(&folder.path().join("none"), None), Err(Error::Io { .. })));

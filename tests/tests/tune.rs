@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use eddy_models::folder::{Layout, Precision};
-use eddy_models::synthetic::{BackboneSizes, write_text};
+use eddy_models::synthetic::{BackboneSizes, Synthetic, VisionSizes, write_text, write_vision};
+use eddy_store::Catalogue;
 use eddy_tests::eddy::built;
-use eddy_tests::fixtures::runtime_folder;
+use eddy_tests::fixtures::{fixture, runtime_folder};
 use serde_json::Value;
 
 fn sizes(hidden: usize, layers: usize) -> BackboneSizes {
@@ -27,7 +28,7 @@ fn sizes(hidden: usize, layers: usize) -> BackboneSizes {
 
 fn tune(home: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(built("eddy"));
-    command.arg("tune").args(["--installed", "--for", "text", "--runs", "1"]).args(arguments);
+    command.arg("tune").args(["--installed", "--runs", "1"]).args(arguments);
     command.env("HOME", home).env("XDG_CONFIG_HOME", home.join("config")).env("XDG_CACHE_HOME", home.join("cache"));
     command
         .env("XDG_DATA_HOME", home.join("data"))
@@ -44,7 +45,11 @@ fn the_report_holds_what_was_measured_and_the_choice_follows_from_it() {
     let report = home.path().join("report");
     let output = tune(
         home.path(),
-        &["--output", report.to_str().unwrap(), "--latency", "60", "--memory", "8GiB", "--json", "--write-config"],
+        &[
+            &["--for", "text", "--output", report.to_str().unwrap()][..],
+            &["--latency", "60", "--memory", "8GiB", "--json", "--write-config"],
+        ]
+        .concat(),
     );
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -95,5 +100,53 @@ fn the_report_holds_what_was_measured_and_the_choice_follows_from_it() {
         let output = tune(home.path(), &arguments);
         let errors = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(1) && errors.contains(expected), "{errors}");
+    }
+}
+
+#[test]
+fn models_that_see_and_that_find_are_measured_by_what_they_are_waited_for() {
+    let home = tempfile::tempdir().unwrap();
+    let models = home.path().join("data/eddy/models");
+    let vision = VisionSizes { width: 64, heads: 2, layers: 1, feed_forward: 64, side: 16, projector: 64 };
+    write_vision(&models.join("seeing"), &BackboneSizes { vocabulary: 65_536, ..sizes(64, 2) }, &vision).unwrap();
+    std::os::unix::fs::symlink(fixture("colbert-causal"), models.join("finding")).unwrap();
+    let output = tune(
+        home.path(),
+        &["--for", "vision", "retrieval", "--latency", "60", "--memory", "8GiB", "--json", "--write-config"],
+    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["not_measured"], serde_json::json!([]));
+    for one in told["measured"].as_array().unwrap() {
+        let seconds = one["latency_s"].as_f64().unwrap();
+        let bench = &one["bench"];
+        match one["task"].as_str().unwrap() {
+            "vision" => {
+                assert_eq!(bench["first_token"][0]["image"], "512 by 512");
+                assert_eq!(bench["first_token"][0]["s"]["median"].as_f64().unwrap(), seconds);
+                assert!(one["token_s"].as_f64().unwrap() > 0.0 && one["passage_s"].is_null());
+            }
+            "retrieval" => {
+                let rate = bench["encode"][0]["texts_s"]["median"].as_f64().unwrap();
+                assert!((seconds * rate - 1.0).abs() < 1e-6, "{one}");
+                assert!(one["passage_s"].as_f64().unwrap() > seconds && one["token_s"].is_null());
+            }
+            other => panic!("{other} was not asked for"),
+        }
+    }
+    let config = std::fs::read_to_string(home.path().join("config/eddy/eddy.toml")).unwrap();
+    assert!(config.contains("vision = \"seeing\"") && config.contains("retrieval = \"finding\""), "{config}");
+}
+
+#[test]
+fn the_catalogues_shapes_can_be_drawn() {
+    let catalogue = Catalogue::load(Path::new("/nonexistent")).unwrap();
+    let shapes: Vec<_> = catalogue.entries().iter().filter_map(|entry| entry.shapes.as_ref()).collect();
+    assert!(shapes.len() >= 8, "{shapes:?}");
+    for shape in shapes {
+        let model: Synthetic = shape.name.parse().unwrap();
+        for precision in shape.precisions.keys() {
+            assert!(model.precisions().iter().any(|known| known.name() == precision), "{precision} of {}", shape.name);
+        }
     }
 }

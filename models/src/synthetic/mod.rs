@@ -39,8 +39,16 @@ use canvas::{Canvas, Stored};
 pub enum Synthetic {
     /// LFM2.5-350M.
     Text350M,
+    /// LFM2-700M.
+    Text700M,
     /// LFM2.5-1.2B.
     Text1B2,
+    /// LFM2.5-2.6B.
+    Text2B6,
+    /// LFM2.5-350M in layout C, which onnxruntime-genai runs too.
+    Text350MC,
+    /// LFM2.5-1.2B, likewise.
+    Text1B2C,
     /// LFM2.5-Audio-1.5B in layout A: an fp32 vocabulary head over 4-bit layers, and raw tables.
     SpeechA,
     /// The same in layout C: an 8-bit head and 8-bit embeddings.
@@ -57,9 +65,13 @@ pub enum Synthetic {
 
 impl Synthetic {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Text350M,
+        Self::Text700M,
         Self::Text1B2,
+        Self::Text2B6,
+        Self::Text350MC,
+        Self::Text1B2C,
         Self::SpeechA,
         Self::SpeechC,
         Self::Vision450M,
@@ -73,7 +85,11 @@ impl Synthetic {
     pub fn name(self) -> &'static str {
         match self {
             Self::Text350M => "text-350m",
+            Self::Text700M => "text-700m",
             Self::Text1B2 => "text-1.2b",
+            Self::Text2B6 => "text-2.6b",
+            Self::Text350MC => "text-350m-c",
+            Self::Text1B2C => "text-1.2b-c",
             Self::SpeechA => "speech-1.5b-a",
             Self::SpeechC => "speech-1.5b-c",
             Self::Vision450M => "vl-450m",
@@ -87,7 +103,10 @@ impl Synthetic {
     #[must_use]
     pub fn precisions(self) -> &'static [Precision] {
         match self {
-            Self::Text350M | Self::Text1B2 => &[Precision::Q4, Precision::Q8, Precision::Fp32],
+            Self::Text350M | Self::Text700M | Self::Text1B2 | Self::Text2B6 => {
+                &[Precision::Q4, Precision::Q8, Precision::Fp32]
+            }
+            Self::Text350MC | Self::Text1B2C => &[Precision::Q4],
             Self::SpeechA | Self::SpeechC | Self::Vision450M | Self::Vision1B6 | Self::Moe8B => &[Precision::Q4],
             Self::Colbert350M => &[Precision::Fp32, Precision::Q8],
         }
@@ -110,10 +129,14 @@ impl Synthetic {
         }
         match self {
             Self::Text350M => write_text(folder, &backbone_350m(), Layout::A, precision),
+            Self::Text700M => write_text(folder, &backbone_700m(), Layout::A, precision),
             Self::Text1B2 => write_text(folder, &backbone_1b2(), Layout::A, precision),
+            Self::Text2B6 => write_text(folder, &backbone_2b6(), Layout::A, precision),
+            Self::Text350MC => write_text(folder, &backbone_350m(), Layout::C, precision),
+            Self::Text1B2C => write_text(folder, &backbone_1b2(), Layout::C, precision),
             Self::Moe8B => write_text(folder, &backbone_8b(), Layout::C, precision),
-            Self::Vision450M => vision::write(folder, &backbone_350m(), &siglip2_base()),
-            Self::Vision1B6 => vision::write(folder, &backbone_1b2(), &siglip2_so400m()),
+            Self::Vision450M => write_vision(folder, &backbone_350m(), &siglip2_base()),
+            Self::Vision1B6 => write_vision(folder, &backbone_1b2(), &siglip2_so400m()),
             Self::Colbert350M => {
                 let stored = if precision == Precision::Q8 { Stored::Eight } else { Stored::Float };
                 retrieval::write(folder, &colbert_350m(), backbone_350m().vocabulary, stored)
@@ -165,7 +188,18 @@ pub fn write_text(folder: &Path, sizes: &BackboneSizes, layout: Layout, precisio
     let form = Form { layout, feed: Feed::Ids, head: stored, gives_hidden: false };
     backbone::draw(&mut canvas, sizes, form)?;
     canvas.finish(&graphs, stem, 21)?;
+    if layout == Layout::C {
+        settings::write(folder, "genai_config.json", &settings::genai(sizes, &format!("onnx/{stem}.onnx")))?;
+    }
     Ok(())
+}
+
+/// Writes the 4-bit bundle of a vision model.
+///
+/// # Errors
+/// [`Error::Io`] when the disk is full or the folder may not be written.
+pub fn write_vision(folder: &Path, text: &BackboneSizes, vision: &VisionSizes) -> Result<()> {
+    vision::write(folder, text, vision)
 }
 
 /// Writes the 4-bit bundle of a speech model; the parts that both layouts have are linked from `like`, a folder of the
@@ -196,8 +230,18 @@ fn backbone_350m() -> BackboneSizes {
     lfm2(1024, 16, 4608)
 }
 
+fn backbone_700m() -> BackboneSizes {
+    lfm2(1536, 24, 6912)
+}
+
 fn backbone_1b2() -> BackboneSizes {
     lfm2(2048, 32, 8192)
+}
+
+fn backbone_2b6() -> BackboneSizes {
+    // That eight of its thirty layers are attention is known; which ones makes no difference to the time of a step.
+    const ATTENTION: [usize; 8] = [2, 5, 9, 13, 17, 21, 25, 28];
+    BackboneSizes { attention: (0..30).map(|index| ATTENTION.contains(&index)).collect(), ..lfm2(2048, 32, 10_752) }
 }
 
 fn backbone_8b() -> BackboneSizes {
@@ -308,6 +352,29 @@ mod tests {
         let bytes = weights * 5 / 8 + sizes.positions * sizes.head_dim * 4;
         let published = 1_217_650_688 - 4 * hidden * sizes.vocabulary;
         assert!(published.abs_diff(bytes) < 1_000_000, "{bytes} and {published}");
+    }
+
+    #[test]
+    fn backbones_have_the_published_number_of_parameters() {
+        let published = [
+            (backbone_350m(), 354_483_968),
+            (backbone_700m(), 742_489_344),
+            (backbone_1b2(), 1_170_340_608),
+            (backbone_2b6(), 2_569_272_320),
+        ];
+        for (sizes, parameters) in published {
+            let BackboneSizes { hidden, kv_heads, head_dim, feed_forward, vocabulary, .. } = sizes;
+            let layer = |attention: &bool| {
+                let mixer = match attention {
+                    true => 2 * hidden * hidden + 2 * hidden * kv_heads * head_dim + 2 * head_dim,
+                    false => 4 * hidden * hidden + 3 * hidden,
+                };
+                mixer + 3 * hidden * feed_forward + 2 * hidden
+            };
+            let layers: usize = sizes.attention.iter().map(layer).sum();
+            // The head is the table of embeddings.
+            assert_eq!(layers + vocabulary * hidden + hidden, parameters);
+        }
     }
 
     #[test]

@@ -114,6 +114,35 @@ pub(super) fn backbone(sizes: &BackboneSizes) -> Value {
     })
 }
 
+/// `genai_config.json`, of a text model whose decoder is `file`.
+pub(super) fn genai(sizes: &BackboneSizes, file: &str) -> Value {
+    let kinds = sizes.attention.iter().map(|attention| if *attention { "full_attention" } else { "conv" });
+    json!({
+        "model": {
+            "type": if sizes.experts.is_some() { "lfm2_moe" } else { "lfm2" },
+            "bos_token_id": 1, "eos_token_id": 7, "pad_token_id": 0,
+            "vocab_size": sizes.vocabulary, "context_length": sizes.positions,
+            "decoder": {
+                "session_options": { "provider_options": [] },
+                "filename": file, "hidden_size": sizes.hidden, "head_size": sizes.head_dim,
+                "num_attention_heads": sizes.heads, "num_key_value_heads": sizes.kv_heads,
+                "num_hidden_layers": sizes.attention.len(), "layer_types": kinds.collect::<Vec<_>>(),
+                "conv_cache_size": 2,
+                "inputs": {
+                    "input_ids": "input_ids", "attention_mask": "attention_mask",
+                    "past_key_names": "past_key_values.%d.key", "past_value_names": "past_key_values.%d.value",
+                    "past_conv_names": "past.%d.conv",
+                },
+                "outputs": {
+                    "logits": "logits", "present_key_names": "present.%d.key",
+                    "present_value_names": "present.%d.value", "present_conv_names": "present.%d.conv",
+                },
+            },
+        },
+        "search": { "do_sample": false, "max_length": sizes.positions, "past_present_share_buffer": true },
+    })
+}
+
 /// `mel_config.json` as published.
 pub(super) fn mel() -> Value {
     json!({

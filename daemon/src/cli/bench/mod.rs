@@ -44,8 +44,8 @@ pub struct Arguments {
     /// Model folder to measure.
     #[arg(long, value_name = "DIR", required_unless_present = "make")]
     model: Option<PathBuf>,
-    /// Write models with random weights in the published sizes: text-350m, text-1.2b, speech-1.5b-a, speech-1.5b-c,
-    /// vl-450m, vl-1.6b, moe-8b-a1b, colbert-350m.
+    /// Write models with random weights in the published sizes: text-350m, text-700m, text-1.2b, text-2.6b,
+    /// text-350m-c, text-1.2b-c, speech-1.5b-a, speech-1.5b-c, vl-450m, vl-1.6b, moe-8b-a1b, colbert-350m.
     #[arg(long, value_name = "NAME", num_args = 1.., conflicts_with = "model", value_parser = synthetic)]
     make: Vec<Synthetic>,
     /// Folder that `--make` writes into [default: bench in Eddy's cache folder].

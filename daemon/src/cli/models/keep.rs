@@ -88,7 +88,7 @@ pub fn rollback(name: &str, bus: &BusArguments) -> anyhow::Result<Outcome> {
 /// Arguments of `eddy models import`.
 #[derive(Debug, clap::Args)]
 pub struct Import {
-    /// A model folder, or a .tar or .tar.gz of one.
+    /// A model folder, or a .tar, .tar.gz or .zip of one.
     source: PathBuf,
     /// What it is to be called [default: as the folder or archive].
     #[arg(long)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::machine::Setting;
-use super::trial::{Measured, Task};
+use super::task::Task;
+use super::trial::Measured;
 use crate::cli::models::mib;
 
 /// What may be taken.
@@ -19,7 +20,7 @@ pub struct Budget {
 
 impl Budget {
     fn admits(&self, one: &Measured) -> bool {
-        one.latency <= self.latency.as_secs_f64() && one.memory <= self.memory && one.keeps_up()
+        one.pace.latency <= self.latency.as_secs_f64() && one.memory <= self.memory && one.keeps_up()
     }
 }
 
@@ -40,7 +41,8 @@ impl Choice {
     /// For people.
     #[must_use]
     pub fn sentence(&self, budget: &Budget) -> String {
-        let Measured { subject, setting, latency, memory, .. } = &self.best;
+        let Measured { subject, setting, pace, memory, .. } = &self.best;
+        let latency = pace.latency;
         let verdict = match self.within {
             true => "recommended".to_owned(),
             false => {
@@ -63,7 +65,7 @@ impl Choice {
             "task": subject.task.key(), "model": subject.name, "precision": subject.precision,
             "installed": subject.is_installed(), "within_budget": self.within,
             "settings": { "runtime.threads": setting.threads, "CPUAffinity": setting.pinned },
-            "latency_s": self.best.latency, "memory_bytes": self.best.memory, "budget_s": budget.latency.as_secs_f64(),
+            "latency_s": self.best.pace.latency, "memory_bytes": self.best.memory, "budget_s": budget.latency.as_secs_f64(),
             "paired_with": self.runner_up.as_ref().map(Setting::label), "paired_latency_s": self.pairs,
         })
     }
@@ -73,17 +75,18 @@ impl Choice {
 #[must_use]
 pub fn two_fastest(measured: &[Measured]) -> Vec<Setting> {
     let mut sorted: Vec<&Measured> = measured.iter().collect();
-    sorted.sort_by(|one, other| one.latency.total_cmp(&other.latency));
+    sorted.sort_by(|one, other| one.pace.latency.total_cmp(&other.pace.latency));
     sorted.into_iter().take(2).map(|one| one.setting.clone()).collect()
 }
 
 /// Marks what nothing else of its task is both faster and smaller than.
 pub fn mark_frontier(measured: &mut [Measured]) {
-    let all: Vec<(Task, f64, u64)> = measured.iter().map(|one| (one.subject.task, one.latency, one.memory)).collect();
+    let all: Vec<(Task, f64, u64)> =
+        measured.iter().map(|one| (one.subject.task, one.pace.latency, one.memory)).collect();
     for one in measured {
         let beats = |(task, latency, memory): &(Task, f64, u64)| {
-            let better = *latency < one.latency || *memory < one.memory;
-            *task == one.subject.task && *latency <= one.latency && *memory <= one.memory && better
+            let better = *latency < one.pace.latency || *memory < one.memory;
+            *task == one.subject.task && *latency <= one.pace.latency && *memory <= one.memory && better
         };
         one.frontier = !all.iter().any(beats);
     }
@@ -92,14 +95,12 @@ pub fn mark_frontier(measured: &mut [Measured]) {
 /// The largest model within the budget at its fastest setting; the fastest one where nothing is within it.
 #[must_use]
 pub fn choose(measured: &[&Measured], budget: &Budget) -> Option<Choice> {
-    let fastest = |one: &&&Measured, other: &&&Measured| one.latency.total_cmp(&other.latency);
+    let fastest = |one: &&&Measured, other: &&&Measured| one.pace.latency.total_cmp(&other.pace.latency);
     let within: Vec<&&Measured> = measured.iter().filter(|one| budget.admits(one)).collect();
     // Weights are what a model knows; of equal ones the faster setting.
-    let largest = within.iter().map(|one| one.subject.bytes.unwrap_or(one.memory)).max();
+    let largest = within.iter().map(|one| one.subject.bytes).max();
     let best = match largest {
-        Some(bytes) => {
-            within.into_iter().filter(|one| one.subject.bytes.unwrap_or(one.memory) == bytes).min_by(fastest)?
-        }
+        Some(bytes) => within.into_iter().filter(|one| one.subject.bytes == bytes).min_by(fastest)?,
         None => measured.iter().min_by(fastest)?,
     };
     Some(Choice { best: (*best).clone(), within: largest.is_some(), runner_up: None, pairs: Vec::new() })

@@ -7,6 +7,7 @@
 mod choice;
 mod machine;
 mod picture;
+mod task;
 mod trial;
 
 use std::path::PathBuf;
@@ -21,12 +22,16 @@ use super::models::edit_setting;
 use super::output::Output;
 use choice::{Budget, Choice};
 use machine::Setting;
-use trial::{Measured, Subject, Task};
+use task::Task;
+use trial::{Measured, Subject};
+
+/// Bytes of weights from which on a model's best settings are those of larger ones too.
+const TELLING: u64 = 100 << 20;
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// What models are to do: text, speech, or both.
+    /// What models are to do [default: all of it].
     #[arg(long = "for", value_enum, num_args = 1..)]
     tasks: Vec<Task>,
     /// Seconds that may pass until a reply begins.
@@ -71,7 +76,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         None => machine::available_memory() / 2,
     };
     let budget = Budget { latency: Duration::from_secs_f64(arguments.latency), memory };
-    let tasks = if arguments.tasks.is_empty() { vec![Task::Text, Task::Speech] } else { arguments.tasks.clone() };
+    let tasks = if arguments.tasks.is_empty() { Task::ALL.to_vec() } else { arguments.tasks.clone() };
     let folder = arguments.output.clone().unwrap_or_else(|| paths.cache.join("tune"));
     std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
 
@@ -89,8 +94,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
                     for one in &of_subject {
                         output.line(&one.line())?;
                     }
-                    // What was slow for the smallest model is not tried for the others.
-                    settings = choice::two_fastest(&of_subject);
+                    // What was slow for the smallest model is not tried for the others; one that fits the processor's
+                    // caches says nothing about those.
+                    if subject.bytes >= TELLING {
+                        settings = choice::two_fastest(&of_subject);
+                    }
                     measured.extend(of_subject);
                 }
                 Err(error) => {
@@ -105,7 +113,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     choice::mark_frontier(&mut measured);
 
     let mut choices = Vec::new();
-    for task in [Task::Text, Task::Speech] {
+    for task in Task::ALL {
         let of_task: Vec<&Measured> = measured.iter().filter(|one| one.subject.task == task).collect();
         if let Some(choice) = choice::choose(&of_task, &budget) {
             choices.push(bench.confirm(choice, &measured)?);
@@ -151,7 +159,7 @@ fn report(
 
 /// Writes what is recommended, as far as it is here.
 fn write_config(paths: &Paths, choices: &[Choice], output: &mut Output) -> anyhow::Result<()> {
-    // Both tasks share the threads; who listens waits for no one.
+    // All tasks share the threads; who listens waits for no one.
     let choice = choices.iter().find(|choice| choice.best.subject.task == Task::Speech).or(choices.first());
     let Some(choice) = choice else { return Ok(()) };
     let Setting { threads, .. } = choice.best.setting;

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::choice::{Budget, Choice};
-use super::trial::{Measured, Task};
+use super::task::Task;
+use super::trial::Measured;
 use crate::cli::models::mib;
 
 const WIDTH: f64 = 860.0;
@@ -43,7 +44,7 @@ impl Axis {
 pub fn draw(measured: &[Measured], budget: &Budget, choices: &[Choice]) -> String {
     let memory = |one: &Measured| one.memory as f64;
     let x = Axis::new(measured.iter().map(memory), LEFT, WIDTH - RIGHT);
-    let y = Axis::new(measured.iter().map(|one| one.latency), HEIGHT - BOTTOM, TOP);
+    let y = Axis::new(measured.iter().map(|one| one.pace.latency), HEIGHT - BOTTOM, TOP);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
          font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
@@ -52,7 +53,9 @@ pub fn draw(measured: &[Measured], budget: &Budget, choices: &[Choice]) -> Strin
         // Writing to a string cannot fail.
         let _ = writeln!(svg, "{line}");
     };
-    put(format!("<text x=\"{LEFT}\" y=\"24\" font-size=\"15\">Time until a reply begins, against memory</text>"));
+    put(format!(
+        "<text x=\"{LEFT}\" y=\"24\" font-size=\"15\">Time until a reply begins (or a query is ready), against memory</text>"
+    ));
     let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
     for tick in x.ticks() {
         let (at, label) = (x.place(tick), mib(tick as u64));
@@ -69,18 +72,22 @@ pub fn draw(measured: &[Measured], budget: &Budget, choices: &[Choice]) -> Strin
     put(format!(
         "<path d=\"M{LEFT} {limit_y:.1} H{limit_x:.1} V{bottom}\" fill=\"none\" stroke=\"#c60\" stroke-dasharray=\"5 4\"/>"
     ));
-    for (task, colour) in [(Task::Text, "#2563eb"), (Task::Speech, "#15803d")] {
-        let mut frontier: Vec<&Measured> =
-            measured.iter().filter(|one| one.subject.task == task && one.frontier).collect();
+    let of_task = |task: Task| measured.iter().filter(move |one| one.subject.task == task);
+    let present = Task::ALL.into_iter().filter(|task| of_task(*task).next().is_some());
+    for task in present.clone() {
+        let (_, colour) = task.colour();
+        let mut frontier: Vec<&Measured> = of_task(task).filter(|one| one.frontier).collect();
         frontier.sort_by_key(|one| one.memory);
-        let points: Vec<String> =
-            frontier.iter().map(|one| format!("{:.1},{:.1}", x.place(memory(one)), y.place(one.latency))).collect();
+        let points: Vec<String> = frontier
+            .iter()
+            .map(|one| format!("{:.1},{:.1}", x.place(memory(one)), y.place(one.pace.latency)))
+            .collect();
         put(format!(
             "<polyline class=\"frontier\" points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
             points.join(" ")
         ));
-        for one in measured.iter().filter(|one| one.subject.task == task) {
-            let (cx, cy) = (x.place(memory(one)), y.place(one.latency));
+        for one in of_task(task) {
+            let (cx, cy) = (x.place(memory(one)), y.place(one.pace.latency));
             let chosen =
                 choices.iter().any(|choice| choice.best.subject == one.subject && choice.best.setting == one.setting);
             let (radius, fill) = (if chosen { 7 } else { 4 }, if one.frontier { colour } else { "white" });
@@ -88,7 +95,7 @@ pub fn draw(measured: &[Measured], budget: &Budget, choices: &[Choice]) -> Strin
             put(format!(
                 "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"{radius}\" fill=\"{fill}\" stroke=\"{colour}\"><title>{label}: \
                  {:.2} s, {}</title></circle>",
-                one.latency,
+                one.pace.latency,
                 mib(one.memory)
             ));
             if one.frontier || chosen {
@@ -97,11 +104,14 @@ pub fn draw(measured: &[Measured], budget: &Budget, choices: &[Choice]) -> Strin
             }
         }
     }
-    put(format!(
-        "<text x=\"{LEFT}\" y=\"{:.1}\" fill=\"#555\">blue: text, first token after 512 positions; green: speech, first \
-         sound after a question of 3 s; filled: the frontier; large: recommended; dashed: the budget</text>",
-        HEIGHT - 14.0
-    ));
+    let legend = |task: Task| format!("{}: {}, {}", task.colour().0, task.key(), task.waited_for());
+    let lines = [
+        present.map(legend).collect::<Vec<_>>().join("; "),
+        "filled: the frontier; large: recommended; dashed: the budget".to_owned(),
+    ];
+    for (line, below) in lines.iter().zip([24.0, 8.0]) {
+        put(format!("<text x=\"{LEFT}\" y=\"{:.1}\" fill=\"#555\">{line}</text>", HEIGHT - below));
+    }
     svg.push_str("</svg>\n");
     svg
 }

@@ -7,41 +7,18 @@ use anyhow::Context;
 use eddy_config::{Config, Paths};
 use eddy_models::folder::{ModelFolder, Role, Wanted};
 use eddy_store::Catalogue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::choice::Choice;
 use super::machine::{Setting, available_memory};
+use super::task::{Pace, Task, figure};
 use crate::cli::models::mib;
-use crate::engine::{self, catalog};
+use crate::engine::catalog;
 
-/// Positions of the prompt whose reply is waited for, and of the context that tokens are made behind.
-const POSITIONS: [u64; 2] = [128, 512];
-/// Seconds of the question whose answer is waited for.
-const QUESTION: u64 = 3;
 /// Pairs of runs between the two fastest settings at most; there are no more than runs of each measurement.
 const MOST_PAIRS: u16 = 5;
 /// Weights take about so much more memory than room on the disk while they are read.
 const ROOM: f64 = 1.5;
-
-/// What a model is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Task {
-    /// Written answers.
-    Text,
-    /// Speech in and out.
-    Speech,
-}
-
-impl Task {
-    /// The key of `[models]`.
-    #[must_use]
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Speech => "speech",
-        }
-    }
-}
 
 /// Where a subject's weights come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +38,8 @@ pub struct Subject {
     pub task: Task,
     /// The precision of its weights.
     pub precision: String,
-    /// Bytes of its weights, where they are known.
-    pub bytes: Option<u64>,
+    /// Bytes of its weights.
+    pub bytes: u64,
     source: Source,
 }
 
@@ -87,13 +64,8 @@ pub struct Measured {
     pub subject: Subject,
     /// How it was run.
     pub setting: Setting,
-    /// Seconds until a reply begins: the first sound after a question of three seconds, or the first token after a prompt
-    /// of 512 positions.
-    pub latency: f64,
-    /// Seconds for a token behind a context of 512 positions.
-    pub token: f64,
-    /// Seconds for a frame of 80 ms of sound, where there is sound.
-    pub frame: Option<f64>,
+    /// Seconds that it took.
+    pub pace: Pace,
     /// Bytes of memory at its peak.
     pub memory: u64,
     /// Whether nothing that was measured is both faster and smaller.
@@ -106,13 +78,18 @@ impl Measured {
     /// For people.
     #[must_use]
     pub fn line(&self) -> String {
-        let frame = self.frame.map_or_else(String::new, |frame| format!(", a frame in {:.0} ms", frame * 1e3));
+        let Pace { latency, token, frame, passage } = self.pace;
+        let rate = |seconds: Option<f64>, what: &str| {
+            seconds.map_or_else(String::new, |seconds| format!(", {:.1} {what} a second", 1.0 / seconds))
+        };
+        let frame = frame.map_or_else(String::new, |frame| format!(", a frame in {:.0} ms", frame * 1e3));
         format!(
-            "{}, {}: begins after {:.2} s, {:.1} tokens a second{frame}, {}",
+            "{}, {}: {} after {latency:.2} s{}{}{frame}, {}",
             self.subject.label(),
             self.setting.label(),
-            self.latency,
-            1.0 / self.token,
+            self.subject.task.waited_for(),
+            rate(token, "tokens"),
+            rate(passage, "passages"),
             mib(self.memory),
         )
     }
@@ -123,15 +100,15 @@ impl Measured {
         json!({
             "model": self.subject.name, "precision": self.subject.precision, "task": self.subject.task.key(),
             "random_weights": !self.subject.is_installed(), "threads": self.setting.threads,
-            "pinned": self.setting.pinned, "latency_s": self.latency, "token_s": self.token, "frame_s": self.frame,
-            "memory_bytes": self.memory, "frontier": self.frontier, "bench": self.report,
+            "pinned": self.setting.pinned, "latency_s": self.pace.latency, "token_s": self.pace.token,
+            "frame_s": self.pace.frame, "passage_s": self.pace.passage, "memory_bytes": self.memory, "frontier": self.frontier, "bench": self.report,
         })
     }
 
     /// Whether sound is made as fast as it is heard.
     #[must_use]
     pub fn keeps_up(&self) -> bool {
-        self.frame.is_none_or(|frame| frame < 0.08)
+        self.pace.frame.is_none_or(|frame| frame < 0.08)
     }
 }
 
@@ -148,11 +125,7 @@ pub fn subjects(
 ) -> anyhow::Result<Vec<Subject>> {
     let mut found = Vec::new();
     for folder in catalog::scan(&paths.models(&config.models), Wanted::Auto) {
-        let task = match folder.task {
-            Some(engine::Task::Text) => Task::Text,
-            Some(engine::Task::Speech) => Task::Speech,
-            Some(engine::Task::Vision | engine::Task::Retrieval) | None => continue,
-        };
+        let Some(task) = folder.task.map(Task::of) else { continue };
         if folder.remote.is_some() || folder.problem.is_some() {
             continue;
         }
@@ -161,7 +134,7 @@ pub fn subjects(
             name: folder.name.clone(),
             task,
             precision: precision.to_string(),
-            bytes: Some(folder.bytes),
+            bytes: folder.bytes,
             source: Source::Installed(folder.path.clone()),
         }));
     }
@@ -171,12 +144,11 @@ pub fn subjects(
         let (Some(shapes), false) = (&entry.shapes, here.iter().any(|name| entry.repository.ends_with(name))) else {
             continue;
         };
-        let task = if entry.family == "speech" { Task::Speech } else { Task::Text };
-        found.extend(shapes.precisions.iter().map(|precision| Subject {
+        found.extend(shapes.precisions.iter().map(|(precision, bytes)| Subject {
             name: entry.name.clone(),
-            task,
+            task: Task::of_family(&entry.family),
             precision: precision.clone(),
-            bytes: entry.precisions.get(precision).and_then(|variant| variant.bytes),
+            bytes: *bytes,
             source: Source::Random(shapes.name.clone()),
         }));
     }
@@ -185,7 +157,7 @@ pub fn subjects(
         anyhow::bail!("--only {name}: there is nothing of this name to measure; there is {}", known.join(", "));
     }
     found.retain(|subject| tasks.contains(&subject.task) && (only.is_empty() || only.contains(&subject.name)));
-    found.sort_by_key(|subject| subject.bytes.unwrap_or(u64::MAX));
+    found.sort_by_key(|subject| subject.bytes);
     Ok(found)
 }
 
@@ -206,11 +178,10 @@ impl Bench {
     /// # Errors
     /// When it does not fit, or cannot be run.
     pub fn measure(&self, subject: &Subject, settings: &[Setting], budget: u64) -> anyhow::Result<Vec<Measured>> {
-        if let Some(bytes) = subject.bytes {
-            let (needed, free) = ((bytes as f64 * ROOM) as u64, available_memory());
-            anyhow::ensure!(needed <= free, "it needs about {} of memory and {} are free", mib(needed), mib(free));
-            anyhow::ensure!(bytes <= budget, "its weights alone are {}, more than --memory allows", mib(bytes));
-        }
+        let (bytes, free) = (subject.bytes, available_memory());
+        let needed = (bytes as f64 * ROOM) as u64;
+        anyhow::ensure!(needed <= free, "it needs about {} of memory and {} are free", mib(needed), mib(free));
+        anyhow::ensure!(bytes <= budget, "its weights alone are {}, more than --memory allows", mib(bytes));
         let folder = self.weights_of(subject)?;
         settings.iter().map(|setting| self.at(subject, setting, &folder)).collect()
     }
@@ -222,9 +193,7 @@ impl Bench {
             Source::Random(shapes) => shapes,
         };
         std::fs::create_dir_all(&self.weights).with_context(|| self.weights.display().to_string())?;
-        if let Some(bytes) = subject.bytes {
-            eddy_store::check_space(&self.weights, bytes)?;
-        }
+        eddy_store::check_space(&self.weights, subject.bytes)?;
         let to = self.weights.to_string_lossy().into_owned();
         self.say(&format!("writing random weights of {}", subject.label()));
         self.bench(&["--make", shapes, "--to", &to, "--precision", &subject.precision])?;
@@ -243,36 +212,23 @@ impl Bench {
         self.say(&format!("measuring {}, {}", subject.label(), setting.label()));
         let (folder, runs) = (folder.to_string_lossy().into_owned(), self.runs.to_string());
         let threads = setting.threads.to_string();
-        let fixed =
-            ["--model", &folder, "--precision", &subject.precision, "--threads", &threads, "--runs", &runs, "--only"];
-        let amounts = POSITIONS.map(|positions| positions.to_string());
-        let written = ["prefill", "decode", "--amount", &amounts[0], "--amount", &amounts[1]];
-        let mut report = setting.hold(|| self.bench(&[&fixed[..], &written].concat()))?;
-        let mut memory = figure(&report, &["memory", "peak_mib"])?;
-        let prefill = rate(&report, "prefill", "positions", POSITIONS[1])?;
-        let token = 1.0 / rate(&report, "decode", "context", POSITIONS[1])?;
-        let (mut latency, mut frame) = (POSITIONS[1] as f64 / prefill + token, None);
-        if subject.task == Task::Speech {
-            let question = QUESTION.to_string();
-            let spoken = ["frame", "first", "--amount", &question];
-            let sound = setting.hold(|| self.bench(&[&fixed[..], &spoken].concat()))?;
-            latency = listed(&sound, "first_sound", "question_s", &QUESTION.into(), "s")?;
-            let part = |name: &str| listed(&sound, "frame", "part", &name.into(), "ms");
-            frame = Some((part("backbone, frame")? + part("depthformer")? + part("detokenizer by 6")?) / 1e3);
-            memory = memory.max(figure(&sound, &["memory", "peak_mib"])?);
-            for key in ["frame", "first_sound"] {
-                if let (Some(fields), Some(value)) = (report.as_object_mut(), sound.get(key)) {
-                    fields.insert(key.into(), value.clone());
-                }
+        let fixed = ["--model", &folder, "--precision", &subject.precision, "--threads", &threads, "--runs", &runs];
+        let (mut report, mut peak) = (Map::new(), 0.0f64);
+        for run in subject.task.runs() {
+            let arguments: Vec<&str> = fixed.iter().copied().chain(run.iter().map(String::as_str)).collect();
+            let of_run = setting.hold(|| self.bench(&arguments))?;
+            peak = peak.max(figure(&of_run, &["memory", "peak_mib"])?);
+            let Value::Object(fields) = of_run else { continue };
+            for (key, value) in fields {
+                report.entry(key).or_insert(value);
             }
         }
+        let report = Value::Object(report);
         Ok(Measured {
+            pace: subject.task.pace(&report)?,
             subject: subject.clone(),
             setting: setting.clone(),
-            latency,
-            token,
-            frame,
-            memory: (memory * f64::from(1 << 20)) as u64,
+            memory: (peak * f64::from(1 << 20)) as u64,
             frontier: false,
             report,
         })
@@ -285,14 +241,14 @@ impl Bench {
     pub fn confirm(&self, choice: Choice, measured: &[Measured]) -> anyhow::Result<Choice> {
         let of_model = measured.iter().filter(|one| one.subject == choice.best.subject);
         let mut others: Vec<&Measured> = of_model.filter(|one| one.setting != choice.best.setting).collect();
-        others.sort_by(|one, other| one.latency.total_cmp(&other.latency));
+        others.sort_by(|one, other| one.pace.latency.total_cmp(&other.pace.latency));
         let Some(second) = others.first() else { return Ok(choice) };
         let folder = self.weights_of(&choice.best.subject)?;
         let mut pairs = Vec::new();
         for _ in 0..self.runs.min(MOST_PAIRS) {
             let first = self.at(&choice.best.subject, &choice.best.setting, &folder)?;
             let other = self.at(&choice.best.subject, &second.setting, &folder)?;
-            pairs.push((first.latency, other.latency));
+            pairs.push((first.pace.latency, other.pace.latency));
         }
         self.forget(&choice.best.subject);
         let won = pairs.iter().filter(|(first, other)| first <= other).count();
@@ -320,21 +276,4 @@ impl Bench {
         }
         serde_json::from_slice(&output.stdout).context("the report of eddy bench is no JSON")
     }
-}
-
-fn figure(report: &Value, keys: &[&str]) -> anyhow::Result<f64> {
-    let value = keys.iter().try_fold(report, |value, key| value.get(key)).and_then(Value::as_f64);
-    value.with_context(|| format!("eddy bench reports no {}", keys.join(".")))
-}
-
-/// The median of the entry of `list` whose `key` is `at`.
-fn listed(report: &Value, list: &str, key: &str, at: &Value, unit: &str) -> anyhow::Result<f64> {
-    let entries = report.get(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let entry = entries.iter().find(|entry| entry.get(key) == Some(at));
-    let entry = entry.with_context(|| format!("eddy bench reports no {list} at {at}"))?;
-    figure(entry, &[unit, "median"])
-}
-
-fn rate(report: &Value, list: &str, key: &str, at: u64) -> anyhow::Result<f64> {
-    listed(report, list, key, &at.into(), "tok_s")
 }
