@@ -14,6 +14,7 @@ mod metrics;
 pub mod qdrant;
 mod remote;
 mod replace;
+mod runtime;
 pub mod service;
 pub mod speech;
 mod text;

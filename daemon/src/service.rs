@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use eddy_config::{Auto, Change, Config, Paths, Precision, Sources, changes};
+use eddy_config::{Change, Config, Paths, Precision, Sources, changes};
 use eddy_ipc::Error;
 use eddy_models::RuntimeOptions;
 use eddy_models::folder::Wanted;
@@ -86,7 +86,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let logs = Logs::start(&config.log)?;
     raise_descriptor_limit();
 
-    let onnx = runtime_options(&config, &paths);
+    let onnx = crate::runtime::options(&config, &paths);
     let engine = start_engine(&config, &paths, onnx.clone())?;
     let config = Arc::new(config);
     let (observer, changes) = changes_of_voice();
@@ -227,21 +227,6 @@ impl Life {
     }
 }
 
-fn runtime_options(config: &Config, paths: &Paths) -> RuntimeOptions {
-    let threads = match config.runtime.threads {
-        Auto::Set(threads) => Some(threads as usize),
-        Auto::Auto => spare_one_core(),
-    };
-    let library = &config.runtime.library;
-    let library = (!library.as_os_str().is_empty()).then(|| paths.expand(library));
-    RuntimeOptions {
-        library,
-        cache: Some(paths.cache.join("runtime")),
-        threads,
-        keep_heads: config.runtime.exact_heads,
-    }
-}
-
 fn start_engine(config: &Config, paths: &Paths, runtime: RuntimeOptions) -> anyhow::Result<Engine<Model>> {
     let watchdog = sd_notify::watchdog_enabled();
     let mut options = engine_options(config, None);
@@ -269,19 +254,6 @@ fn scan(config: &Config, paths: &Paths) -> Vec<crate::engine::Folder> {
     let mut folders = catalog::scan(&paths.models(&config.models), wanted);
     catalog::allow_remote(&mut folders, config.models.remote);
     folders
-}
-
-/// All physical cores but one, so that audio is never late because a model is busy; `None` leaves few cores to ONNX
-/// Runtime.
-fn spare_one_core() -> Option<usize> {
-    let usable = std::thread::available_parallelism().map_or(1, usize::from);
-    let core = |cpu: usize| {
-        let read = |name| std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/{name}")).ok();
-        Some((read("physical_package_id")?, read("core_id")?))
-    };
-    let cores: std::collections::BTreeSet<_> = (0..usable).filter_map(core).collect();
-    let cores = if cores.is_empty() { usable } else { cores.len() };
-    (cores > 2).then(|| cores - 1)
 }
 
 /// Every caller's pipes are descriptors of ours; the usual 1,024 are soon used up, and the hard limit is there to be used.

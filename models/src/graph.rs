@@ -91,7 +91,7 @@ impl Graph {
             }
             None if file.weights_home()?.is_some() => Self::from_bytes(runtime, file, file.bytes(), stop),
             None => {
-                let session = builder(runtime).and_then(|mut builder| builder.commit_from_file(file.path()));
+                let session = runtime.session().and_then(|mut builder| builder.commit_from_file(file.path()));
                 Self::built(file, session, stop)
             }
         }
@@ -106,7 +106,8 @@ impl Graph {
             }
             None => (file.path().parent().unwrap_or(Path::new(".")).to_path_buf(), Cow::Borrowed(bytes)),
         };
-        let session = builder(runtime)
+        let session = runtime
+            .session()
             .and_then(|builder| Ok(builder.with_config_entry(EXTERNAL_DATA_FOLDER, folder.to_string_lossy())?))
             .and_then(|mut builder| builder.commit_from_memory(&bytes));
         Self::built(file, session, stop)
@@ -114,16 +115,13 @@ impl Graph {
 
     /// Builds the session for a graph that is built into the binary; `name` is what errors call it.
     pub fn carried(runtime: &Runtime, name: &str, bytes: &[u8], stop: &Stop) -> Result<Self> {
-        Self::carried_by(builder(runtime), name, bytes, stop)
+        Self::carried_by(runtime.session(), name, bytes, stop)
     }
 
     /// The same on the calling thread alone, without the pool that it shares with others: for a small graph that has to be
     /// done in time whatever the pool is busy with.
     pub fn carried_alone(runtime: &Runtime, name: &str, bytes: &[u8], stop: &Stop) -> Result<Self> {
-        let builder = builder(runtime)
-            .and_then(|builder| Ok(builder.with_independent_thread_pool()?))
-            .and_then(|builder| Ok(builder.with_intra_threads(1)?));
-        Self::carried_by(builder, name, bytes, stop)
+        Self::carried_by(runtime.session_alone(), name, bytes, stop)
     }
 
     fn carried_by(builder: Result<SessionBuilder, ort::Error>, name: &str, bytes: &[u8], stop: &Stop) -> Result<Self> {
@@ -196,10 +194,6 @@ impl Graph {
     pub fn failure(&self, error: &ort::Error) -> Error {
         failure(&self.path, &self.stop, error)
     }
-}
-
-fn builder(runtime: &Runtime) -> Result<SessionBuilder, ort::Error> {
-    Ok(Session::builder(runtime.environment())?.with_flush_to_zero()?)
 }
 
 fn failed(file: &GraphFile, reason: &str) -> Error {

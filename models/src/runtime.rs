@@ -6,8 +6,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
-use ort::environment::{Environment, GlobalThreadPoolOptions};
+use ort::environment::Environment;
+use ort::session::Session;
+use ort::session::builder::SessionBuilder;
 
 use crate::error::{Error, Result};
 
@@ -30,7 +33,7 @@ const SYSTEM_FOLDERS: [&str; 6] = [
 const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
 
 /// How ONNX Runtime is started.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RuntimeOptions {
     /// The library's path from the configuration; searched for when `None`.
     pub library: Option<PathBuf>,
@@ -38,9 +41,17 @@ pub struct RuntimeOptions {
     pub cache: Option<PathBuf>,
     /// Threads that compute one graph; `None` leaves the choice to the number of cores.
     pub threads: Option<usize>,
+    /// How long a thread that has done its part of an operator waits awake for its part of the next one.
+    pub spin: Duration,
     /// Keep vocabulary heads and projections that were published in 32-bit floats as they are, instead of storing them
     /// in 8-bit blocks.
     pub keep_heads: bool,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        Self { library: None, cache: None, threads: None, spin: Duration::from_micros(10), keep_heads: false }
+    }
 }
 
 /// A started ONNX Runtime: the environment that every session of the process belongs to.
@@ -48,6 +59,8 @@ pub struct RuntimeOptions {
 pub struct Runtime {
     environment: Environment,
     library: PathBuf,
+    threads: Option<usize>,
+    spin: Duration,
     keep_heads: bool,
 }
 
@@ -69,8 +82,9 @@ impl Runtime {
             return Ok(runtime.clone());
         }
         let library = find_library(options)?;
-        let environment = load(&library, options)?;
-        Ok(STARTED.get_or_init(|| Self { environment, library, keep_heads: options.keep_heads }).clone())
+        let environment = load(&library)?;
+        let RuntimeOptions { threads, spin, keep_heads, .. } = *options;
+        Ok(STARTED.get_or_init(|| Self { environment, library, threads, spin, keep_heads }).clone())
     }
 
     /// The library that is in use.
@@ -84,9 +98,32 @@ impl Runtime {
         self.keep_heads
     }
 
-    /// The environment, for building sessions.
-    pub(crate) fn environment(&self) -> &Environment {
-        &self.environment
+    /// A session that computes with as many threads as were asked for.
+    ///
+    /// Every session has threads of its own, because only those can be told how long to stay awake: between the operators
+    /// of one run, and no longer. One pool for all would sleep after every operator, or go on spinning after the last.
+    pub(crate) fn session(&self) -> ort::Result<SessionBuilder> {
+        let mut builder = self.quiet_session()?;
+        if let Some(threads) = self.threads {
+            builder = builder.with_intra_threads(threads)?;
+        }
+        if self.spin.is_zero() {
+            return Ok(builder.with_intra_op_spinning(false)?);
+        }
+        let builder = builder
+            .with_intra_op_spinning(true)?
+            .with_config_entry("session.intra_op.spin_duration_us", self.spin.as_micros().to_string())?;
+        Ok(builder.with_config_entry("session.force_spinning_stop", "1")?)
+    }
+
+    /// A session that computes on the calling thread alone: for a small graph that has to be done in time, whatever other
+    /// threads are busy with.
+    pub(crate) fn session_alone(&self) -> ort::Result<SessionBuilder> {
+        Ok(self.quiet_session()?.with_intra_threads(1)?)
+    }
+
+    fn quiet_session(&self) -> ort::Result<SessionBuilder> {
+        Ok(Session::builder(&self.environment)?.with_flush_to_zero()?)
     }
 }
 
@@ -101,7 +138,7 @@ pub unsafe fn forbid_telemetry() {
     unsafe { std::env::set_var(NO_TELEMETRY, "1") };
 }
 
-fn load(library: &Path, options: &RuntimeOptions) -> Result<Environment> {
+fn load(library: &Path) -> Result<Environment> {
     let unusable = |reason: String| Error::RuntimeUnusable {
         path: library.to_path_buf(),
         reason: one_line(&reason),
@@ -111,18 +148,7 @@ fn load(library: &Path, options: &RuntimeOptions) -> Result<Environment> {
         return Err(unusable(format!("it would record what it does; set {NO_TELEMETRY}=1 before it is loaded")));
     }
     let builder = ort::init_from(library).map_err(|error| unusable(error.to_string()))?;
-    // Spinning workers answer a few microseconds sooner and take whole cores from the desktop.
-    let mut pool =
-        GlobalThreadPoolOptions::default().with_spin_control(false).map_err(|error| unusable(error.to_string()))?;
-    if let Some(threads) = options.threads {
-        pool = pool.with_intra_threads(threads).map_err(|error| unusable(error.to_string()))?;
-    }
-    builder
-        .with_name("eddy")
-        .with_telemetry(false)
-        .with_global_thread_pool(pool)
-        .build()
-        .map_err(|error| unusable(error.to_string()))
+    builder.with_name("eddy").with_telemetry(false).build().map_err(|error| unusable(error.to_string()))
 }
 
 fn find_library(options: &RuntimeOptions) -> Result<PathBuf> {

@@ -130,10 +130,7 @@ fn daemon(bus: &BusArguments) -> Vec<Finding> {
 }
 
 fn runtime(config: &Config, paths: &Paths) -> Finding {
-    let library = &config.runtime.library;
-    let library = (!library.as_os_str().is_empty()).then(|| paths.expand(library));
-    let options =
-        RuntimeOptions { library, cache: Some(paths.cache.join("runtime")), threads: Some(1), keep_heads: true };
+    let options = RuntimeOptions { threads: Some(1), ..crate::runtime::options(config, paths) };
     match Runtime::start(&options) {
         Ok(runtime) => Finding::good("ONNX Runtime", runtime.library().display().to_string()),
         Err(error) => {

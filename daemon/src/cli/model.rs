@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use eddy_config::{Auto, Paths, Sources};
+use eddy_config::{Paths, Sources};
 use eddy_models::folder::{Precision, Wanted};
 use eddy_models::speech::{Parts, ReplyOptions, Speech};
 use eddy_models::{Runtime, RuntimeOptions};
@@ -47,6 +47,9 @@ pub struct LoadArguments {
     /// Threads to compute with; the configuration's, or else one for each core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
+    /// Microseconds that a thread waits awake between operators [default: the configuration's runtime.spin].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub spin_us: Option<u16>,
     /// Configuration file, instead of the machine's and the user's.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -92,6 +95,7 @@ pub fn place(model: Option<&str>, load: &LoadArguments) -> anyhow::Result<Place>
             let needless = [
                 ("--precision", load.precision.is_some()),
                 ("--threads", load.threads.is_some()),
+                ("--spin-us", load.spin_us.is_some()),
                 ("--config", load.config.is_some()),
             ];
             if let Some((option, _)) = needless.into_iter().find(|(_, given)| *given) {
@@ -173,19 +177,14 @@ impl LoadArguments {
         let paths = Paths::from_environment()?;
         let mut sources = Sources::standard(&paths);
         sources.only.clone_from(&self.config);
-        let settings = sources.load()?.config.runtime;
-        let threads = match (self.threads, settings.threads) {
-            (Some(threads), _) => Some(usize::from(threads)),
-            (None, Auto::Set(threads)) => Some(threads as usize),
-            (None, Auto::Auto) => None,
-        };
-        let library = (!settings.library.as_os_str().is_empty()).then(|| paths.expand(&settings.library));
-        Ok(RuntimeOptions {
-            library,
-            cache: Some(paths.cache.join("runtime")),
-            threads,
-            keep_heads: settings.exact_heads,
-        })
+        let mut options = crate::runtime::options(&sources.load()?.config, &paths);
+        if let Some(threads) = self.threads {
+            options.threads = Some(usize::from(threads));
+        }
+        if let Some(microseconds) = self.spin_us {
+            options.spin = Duration::from_micros(microseconds.into());
+        }
+        Ok(options)
     }
 }
 

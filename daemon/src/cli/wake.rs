@@ -68,7 +68,7 @@ pub fn run(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcome> 
     sources.only.clone_from(&arguments.config);
     let config = sources.load()?.config;
     let mut output = Output::new(arguments.json);
-    let load = LoadArguments { precision: None, threads: None, config: arguments.config };
+    let load = LoadArguments { precision: None, spin_us: None, threads: None, config: arguments.config };
     let fields = match arguments.action {
         Action::Enroll { from } => enroll(&from, &config, &load, bus, &mut output)?,
         Action::Test { file } => test(&file, &config, &load, &mut output)?,

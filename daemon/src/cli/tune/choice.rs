@@ -64,11 +64,19 @@ impl Choice {
         json!({
             "task": subject.task.key(), "model": subject.name, "precision": subject.precision,
             "installed": subject.is_installed(), "within_budget": self.within,
-            "settings": { "runtime.threads": setting.threads, "CPUAffinity": setting.pinned },
+            "settings": {
+                "runtime.threads": setting.threads, "runtime.spin": spin(setting), "CPUAffinity": setting.pinned,
+            },
             "latency_s": self.best.pace.latency, "memory_bytes": self.best.memory, "budget_s": budget.latency.as_secs_f64(),
             "paired_with": self.runner_up.as_ref().map(Setting::label), "paired_latency_s": self.pairs,
         })
     }
+}
+
+/// The value of `runtime.spin`.
+#[must_use]
+pub fn spin(setting: &Setting) -> String {
+    format!("{}us", setting.spin_us)
 }
 
 /// The two settings at which replies began soonest.

@@ -1,14 +1,19 @@
-//! What can be set on this machine: how many threads, and whether they are held to their cores.
+//! What can be set on this machine: how many threads, how long they wait awake, and whether they are held to their cores.
 
 use std::collections::BTreeMap;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// How long threads may wait awake: as Eddy does unless it is told otherwise, not at all, and longer.
+const SPINS: [u16; 3] = [10, 0, 50];
 
 /// How a model is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// Threads that compute one step.
     pub threads: usize,
+    /// Microseconds that a thread waits awake between operators.
+    pub spin_us: u16,
     /// The processors that the process is held to; all where there are none.
     pub pinned: Vec<usize>,
 }
@@ -18,10 +23,9 @@ impl Setting {
     #[must_use]
     pub fn label(&self) -> String {
         let threads = if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
-        match self.pinned.is_empty() {
-            true => threads,
-            false => format!("{threads}, pinned"),
-        }
+        let spin = if self.spin_us == SPINS[0] { String::new() } else { format!(", spin {} us", self.spin_us) };
+        let pinned = if self.pinned.is_empty() { "" } else { ", pinned" };
+        format!("{threads}{spin}{pinned}")
     }
 
     /// Does `work` while this thread, and what it starts, is held to the setting's processors.
@@ -42,7 +46,7 @@ impl Setting {
 }
 
 /// The settings that are tried: several numbers of threads, each free and, where that is less than the machine, held to
-/// as many cores.
+/// as many cores; with as many threads as cores, also other times to wait awake.
 #[must_use]
 pub fn settings() -> Vec<Setting> {
     let cores = cores();
@@ -53,10 +57,12 @@ pub fn settings() -> Vec<Setting> {
     counts.dedup();
     let mut settings = Vec::new();
     for threads in counts {
-        settings.push(Setting { threads, pinned: Vec::new() });
+        // A thread alone waits for no other.
+        let spins = if threads == cores.len() && threads > 1 { &SPINS[..] } else { &SPINS[..1] };
+        settings.extend(spins.iter().map(|spin_us| Setting { threads, spin_us: *spin_us, pinned: Vec::new() }));
         if threads <= cores.len() && threads < processors {
             let pinned = cores.iter().take(threads).filter_map(|core| core.first().copied()).collect();
-            settings.push(Setting { threads, pinned });
+            settings.push(Setting { threads, spin_us: SPINS[0], pinned });
         }
     }
     settings

@@ -21,7 +21,6 @@ use super::Outcome;
 use super::models::edit_setting;
 use super::output::Output;
 use choice::{Budget, Choice};
-use machine::Setting;
 use task::Task;
 use trial::{Measured, Subject};
 
@@ -162,9 +161,12 @@ fn write_config(paths: &Paths, choices: &[Choice], output: &mut Output) -> anyho
     // All tasks share the threads; who listens waits for no one.
     let choice = choices.iter().find(|choice| choice.best.subject.task == Task::Speech).or(choices.first());
     let Some(choice) = choice else { return Ok(()) };
-    let Setting { threads, .. } = choice.best.setting;
-    edit_setting(paths, "runtime", "threads", &threads.to_string())?;
-    output.line(&format!("runtime.threads = {threads} in {}", paths.user_file().display()))?;
+    let setting = &choice.best.setting;
+    let spin = format!("\"{}\"", choice::spin(setting));
+    for (key, value) in [("threads", setting.threads.to_string()), ("spin", spin)] {
+        edit_setting(paths, "runtime", key, &value)?;
+        output.line(&format!("runtime.{key} = {value} in {}", paths.user_file().display()))?;
+    }
     for choice in choices.iter().filter(|choice| choice.best.subject.is_installed()) {
         let (key, name) = (choice.best.subject.task.key(), &choice.best.subject.name);
         edit_setting(paths, "models", key, &format!("\"{name}\""))?;

@@ -99,7 +99,7 @@ impl Measured {
     pub fn json(&self) -> Value {
         json!({
             "model": self.subject.name, "precision": self.subject.precision, "task": self.subject.task.key(),
-            "random_weights": !self.subject.is_installed(), "threads": self.setting.threads,
+            "random_weights": !self.subject.is_installed(), "threads": self.setting.threads, "spin_us": self.setting.spin_us,
             "pinned": self.setting.pinned, "latency_s": self.pace.latency, "token_s": self.pace.token,
             "frame_s": self.pace.frame, "passage_s": self.pace.passage, "memory_bytes": self.memory, "frontier": self.frontier, "bench": self.report,
         })
@@ -211,8 +211,19 @@ impl Bench {
     fn at(&self, subject: &Subject, setting: &Setting, folder: &Path) -> anyhow::Result<Measured> {
         self.say(&format!("measuring {}, {}", subject.label(), setting.label()));
         let (folder, runs) = (folder.to_string_lossy().into_owned(), self.runs.to_string());
-        let threads = setting.threads.to_string();
-        let fixed = ["--model", &folder, "--precision", &subject.precision, "--threads", &threads, "--runs", &runs];
+        let (threads, spin) = (setting.threads.to_string(), setting.spin_us.to_string());
+        let fixed = [
+            "--model",
+            &folder,
+            "--precision",
+            &subject.precision,
+            "--threads",
+            &threads,
+            "--spin-us",
+            &spin,
+            "--runs",
+            &runs,
+        ];
         let (mut report, mut peak) = (Map::new(), 0.0f64);
         for run in subject.task.runs() {
             let arguments: Vec<&str> = fixed.iter().copied().chain(run.iter().map(String::as_str)).collect();
