@@ -67,6 +67,13 @@ fn a_turn_is_told_to_the_one_who_asked_for_it() {
         assert!(!bool::try_from(report.remove("speech_written").unwrap()).unwrap());
         let status = daemon.run(eddy_tests::eddy::binary().to_str().unwrap(), &["status"]);
         assert!(status.contains(&format!("speech    takes {rtf:.2} times its length")), "{status}");
+        let whole = |name: &str| u64::try_from(report[name].clone()).unwrap();
+        let (begun, wanted) = (whole("answers_begun_ahead"), whole("answers_ahead_wanted"));
+        assert!(wanted == 1 && begun >= 1, "{wanted} of {begun}");
+        // The least pause that is noticed and the least wait for its end lie between the two.
+        let saved = f64::try_from(report["answers_ahead_saved"].clone()).unwrap();
+        assert!(saved > 0.0 && saved < heard.outcome.latency["wait"], "{saved} s of {heard:?}");
+        assert!(status.contains(&format!("ahead     1 of {begun} answers")), "{status}");
         let mut words = Vec::new();
         while words.last().is_none_or(|word| word != "idle") {
             let change = tokio::time::timeout(Duration::from_secs(5), states.next()).await.unwrap().unwrap();

@@ -98,6 +98,9 @@ impl Daemon {
             ("half_duplex", Variant::from(voice.half_duplex)),
             ("underruns", Variant::from(voice.underruns)),
             ("overruns", Variant::from(voice.overruns)),
+            ("answers_begun_ahead", Variant::from(voice.foresight.begun)),
+            ("answers_ahead_wanted", Variant::from(voice.foresight.right)),
+            ("answers_ahead_saved", Variant::from(voice.foresight.saved.as_secs_f64())),
         ]);
         // Known once something was spoken, or written because speech is too slow.
         if let Some(pace) = voice.pace {

@@ -13,7 +13,7 @@ use super::daemon::{BusArguments, Daemon};
 use super::models::{listed, mib};
 use super::output::Output;
 use crate::card;
-use crate::voice::Account;
+use crate::voice::{Account, Foresight};
 
 /// Mutes the microphone, or takes this person's wish back.
 ///
@@ -125,6 +125,9 @@ pub fn status(arguments: Arguments, bus: &BusArguments) -> anyhow::Result<Outcom
         if let Some(pace) = pace(report) {
             output.line(&format!("speech    {pace}"))?;
         }
+        if let Some(foresight) = foresight(report).and_then(|foresight| foresight.sentence()) {
+            output.line(&format!("ahead     {foresight}"))?;
+        }
     }
     let models = models.iter().map(
         |model| json!({ "name": model.name, "state": model.state, "bytes": model.bytes, "limits": card::limits(Path::new(&model.path)) }),
@@ -153,6 +156,17 @@ fn pace(report: &HashMap<String, OwnedVariant>) -> Option<String> {
     let what = if account.written { "the last answer was " } else { "" };
     let keeps_up = || format!("takes {factor:.2} times its length, so it keeps up");
     Some(account.remark().map_or_else(keeps_up, |remark| format!("{what}{remark}")))
+}
+
+/// How answers turned out that were begun before the turn was over.
+fn foresight(report: &HashMap<String, OwnedVariant>) -> Option<Foresight> {
+    let whole = |name: &str| u64::try_from(report.get(name)?.clone()).ok();
+    let saved = f64::try_from(report.get("answers_ahead_saved")?.clone()).ok()?;
+    Some(Foresight {
+        begun: whole("answers_begun_ahead")?,
+        right: whole("answers_ahead_wanted")?,
+        saved: Duration::try_from_secs_f64(saved).ok()?,
+    })
 }
 
 /// How well the loudspeaker is taken out of what the microphone hears, once that is known.

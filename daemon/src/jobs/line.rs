@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::speech::RTF;
 
@@ -95,6 +95,8 @@ struct State {
     finished: bool,
     /// The player takes nothing more.
     cut: bool,
+    /// When the first sample was made.
+    began: Option<Instant>,
     /// Samples that have to be ready before it sounds.
     lead: u64,
     account: Account,
@@ -116,6 +118,7 @@ impl SoundLine {
         if state.cut {
             return;
         }
+        state.began.get_or_insert_with(Instant::now);
         state.made += samples.len() as u64;
         state.waiting.extend(samples);
     }
@@ -176,6 +179,12 @@ impl SoundLine {
     #[must_use]
     pub fn made(&self) -> u64 {
         self.state().made
+    }
+
+    /// When the first sample was made.
+    #[must_use]
+    pub fn began(&self) -> Option<Instant> {
+        self.state().began
     }
 
     /// Samples that were played.

@@ -4,12 +4,13 @@
 //! to its end in the engine by itself.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eddy_config::Config;
 use eddy_ipc::{Options, Result};
 use eddy_models::speech::Mode;
 
+use super::foresight::Foresight;
 use crate::engine::{Caller, Choice, Engine, Task, Ticket, Urgency};
 use crate::jobs::{
     Audience, Drawn, LiveJob, LiveWork, Memory, Model, SoundLine, Told, Utterance, Wish, WritingJob, reply_options,
@@ -32,6 +33,7 @@ pub struct Exchanges {
     /// Said before in what is, to the person, the same turn.
     joined: Vec<f32>,
     timers: Arc<Timers>,
+    foresight: Foresight,
     current: Option<Exchange>,
 }
 
@@ -46,7 +48,8 @@ pub struct Exchange {
     /// Everything that was said so far, mono at 16 kHz.
     samples: Vec<f32>,
     number: u32,
-    prepared: bool,
+    /// When the answer was begun ahead, if it was.
+    prepared: Option<Instant>,
     /// Whether anything was said.
     pub spoken: bool,
     /// When to give up if nothing is said.
@@ -70,6 +73,7 @@ impl Exchanges {
             asker: None,
             joined: Vec::new(),
             timers: Arc::default(),
+            foresight: Foresight::default(),
             current: None,
         }
     }
@@ -144,7 +148,7 @@ impl Exchanges {
             model,
             samples,
             number: 0,
-            prepared: false,
+            prepared: None,
             spoken: false,
             give_up: None,
             last_speech: Instant::now(),
@@ -157,9 +161,31 @@ impl Exchanges {
     pub fn answer(&mut self) -> Option<Arc<SoundLine>> {
         let exchange = self.current.as_mut()?;
         exchange.answer();
+        self.foresight.right += u64::from(exchange.prepared.is_some());
         let line = Arc::clone(&exchange.line);
         self.write_down();
         Some(line)
+    }
+
+    /// Answers ahead what was said so far.
+    pub fn prepare(&mut self) {
+        if let Some(exchange) = &mut self.current {
+            exchange.prepare();
+            self.foresight.begun += 1;
+        }
+    }
+
+    /// The answer is heard: its owner is told how long that took.
+    pub fn sounds(&mut self) {
+        let Some(exchange) = &self.current else { return };
+        exchange.tell_times();
+        self.foresight.saved += exchange.saved().unwrap_or_default();
+    }
+
+    /// How answers that were begun ahead turned out.
+    #[must_use]
+    pub fn foresight(&self) -> Foresight {
+        self.foresight
     }
 
     /// Whether a timer that was asked for is over; told once.
@@ -241,22 +267,21 @@ impl Exchange {
         self.audience.as_ref().is_some_and(|audience| audience.has_left())
     }
 
-    /// Answers ahead what was said so far.
-    pub fn prepare(&mut self) {
+    fn prepare(&mut self) {
         self.number += 1;
-        self.prepared = true;
+        self.prepared = Some(Instant::now());
         self.utterance.wish(Wish::Prepare { number: self.number, samples: self.samples.len() });
         self.engine.hurry();
     }
 
     /// Takes the preparation back.
     pub fn take_back(&mut self) {
-        self.prepared = false;
+        self.prepared = None;
         self.utterance.wish(Wish::Grow);
     }
 
     fn answer(&mut self) {
-        self.number += u32::from(!self.prepared);
+        self.number += u32::from(self.prepared.is_none());
         self.decided = Some(Instant::now());
         self.utterance.wish(Wish::Answer { number: self.number, samples: self.samples.len() });
         self.engine.hurry();
@@ -267,8 +292,16 @@ impl Exchange {
         self.utterance.ended()?.err()
     }
 
+    /// How much sooner its first sound was made for having been begun ahead: as long as that was, unless it was made in
+    /// less.
+    fn saved(&self) -> Option<Duration> {
+        let (prepared, decided) = (self.prepared?, self.decided?);
+        let head = decided.saturating_duration_since(prepared);
+        Some(head.min(self.line.began()?.saturating_duration_since(prepared)))
+    }
+
     /// Tells how long the person waited for the first sound.
-    pub fn tell_times(&self) {
+    fn tell_times(&self) {
         let (Some(audience), Some(decided)) = (&self.audience, self.decided) else { return };
         let wait = decided.saturating_duration_since(self.last_speech);
         audience.tell(Told::Answering { wait, think: decided.elapsed() });

@@ -262,7 +262,10 @@ impl Hearing {
     ) -> eddy_models::Result<Option<Noticed>> {
         self.speech = false;
         let Some(models) = &mut self.models else { return Ok(None) };
-        let Some(chunk) = models.listener.push(frame.recorded, frame.clean, frame.played)? else { return Ok(None) };
+        // A turn and an interruption have their own ideas of loudness; what is waited for the day long has not begun.
+        let may_rest = matches!(attention, Attention::Nothing | Attention::Call | Attention::Beginning);
+        let heard = models.listener.push(frame.recorded, frame.clean, frame.played, may_rest)?;
+        let Some(chunk) = heard else { return Ok(None) };
         self.speech = chunk.speech >= self.threshold.0;
         if self.recent.len() == RECENT {
             self.recent.pop_front();

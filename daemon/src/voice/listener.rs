@@ -11,15 +11,21 @@ use eddy_models::listening::{EndOfTurn, VoiceActivity};
 use eddy_models::{Runtime, Stop};
 
 use super::barge_in::Chunk;
+use super::quiet::Quiet;
 
 /// The length of a chunk.
 pub const CHUNK: Duration = Duration::from_millis(32);
 /// How much of what was heard is remembered: the longest lead-in, and the speech that it takes to be noticed.
 const REMEMBERED: usize = 8 * VoiceActivity::SAMPLE_RATE as usize;
+/// Chunks before the one that ended a rest which the detector is shown: a word may begin more softly than the room.
+const BEFORE: usize = 4;
 
 /// The detector and the memory.
 pub struct Listener {
     detector: VoiceActivity,
+    quiet: Quiet,
+    /// Whether the last chunk was not looked at.
+    rested: bool,
     chunk: Vec<f32>,
     powers: [f32; 3],
     /// The last seconds without the echo, and how many samples there ever were.
@@ -35,6 +41,8 @@ impl Listener {
     pub fn load(runtime: &Runtime) -> eddy_models::Result<Self> {
         Ok(Self {
             detector: VoiceActivity::load(runtime, &Stop::new(runtime)?)?,
+            quiet: Quiet::default(),
+            rested: false,
             chunk: Vec::with_capacity(VoiceActivity::CHUNK + FRAME),
             powers: [0.0; 3],
             heard: VecDeque::with_capacity(REMEMBERED + FRAME),
@@ -43,7 +51,7 @@ impl Listener {
     }
 
     /// Takes a frame: what the microphone recorded, what is left without the echo, what was played. A chunk comes of
-    /// about every third.
+    /// about every third. Where it `may_rest`, chunks of a quiet room are not looked at: they hold no speech.
     ///
     /// # Errors
     /// Those of the model.
@@ -52,6 +60,7 @@ impl Listener {
         recorded: &[f32; FRAME],
         clean: &[f32; FRAME],
         played: &[f32; FRAME],
+        may_rest: bool,
     ) -> eddy_models::Result<Option<Chunk>> {
         self.heard.extend(clean);
         let over = self.heard.len().saturating_sub(REMEMBERED);
@@ -64,11 +73,27 @@ impl Listener {
         if self.chunk.len() < VoiceActivity::CHUNK {
             return Ok(None);
         }
-        let speech = self.detector.probability(&self.chunk[..VoiceActivity::CHUNK])?;
-        self.chunk.drain(..VoiceActivity::CHUNK);
         let [recorded, clean, played] = self.powers.map(|sum| sum / VoiceActivity::CHUNK as f32);
         self.powers = [0.0; 3];
+        let quiet = self.quiet.hears(clean);
+        let looked = if quiet && may_rest { None } else { Some(self.look()) };
+        self.rested = looked.is_none();
+        self.chunk.drain(..VoiceActivity::CHUNK);
+        let speech = looked.transpose()?.unwrap_or_default();
         Ok(Some(Chunk { speech, recorded, clean, played }))
+    }
+
+    /// The probability of speech in the chunk, after those that were passed over just before it.
+    fn look(&mut self) -> eddy_models::Result<f32> {
+        if self.rested {
+            let end = self.heard.len() - self.chunk.len();
+            let count = (end / VoiceActivity::CHUNK).min(BEFORE);
+            let before: Vec<f32> = self.heard.range(end - count * VoiceActivity::CHUNK..end).copied().collect();
+            for chunk in before.chunks_exact(VoiceActivity::CHUNK) {
+                self.detector.probability(chunk)?;
+            }
+        }
+        self.detector.probability(&self.chunk[..VoiceActivity::CHUNK])
     }
 
     /// Samples that were ever heard: the clock of utterances.
@@ -87,6 +112,8 @@ impl Listener {
     /// Another microphone begins: what the last one heard does not go before it.
     pub fn reset(&mut self) {
         self.detector.reset();
+        self.quiet = Quiet::default();
+        self.rested = false;
         self.chunk.clear();
         self.powers = [0.0; 3];
         self.heard.clear();

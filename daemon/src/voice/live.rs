@@ -186,11 +186,7 @@ impl Live {
             Action::CloseCapture | Action::OpenCapture => self.streams.retry_now(),
             Action::BeginUtterance => self.begin_utterance(event),
             Action::DropUtterance => self.exchanges.drop_it(),
-            Action::PrepareAnswer => {
-                if let Some(exchange) = self.exchanges.current_mut() {
-                    exchange.prepare();
-                }
-            }
+            Action::PrepareAnswer => self.exchanges.prepare(),
             Action::TakeBack => {
                 if let Some(exchange) = self.exchanges.current_mut() {
                     exchange.take_back();
@@ -369,9 +365,7 @@ impl Live {
             Played::WentOn => self.reason = self.player.because("the answer sounds again"),
             Played::Began => {
                 self.hearing.rest();
-                if let Some(exchange) = self.exchanges.current() {
-                    exchange.tell_times();
-                }
+                self.exchanges.sounds();
                 self.dispatch(Event::SoundBegan, &self.player.because("the answer sounds"));
             }
             Played::Ended => {
@@ -472,6 +466,7 @@ impl Live {
             _ => self.reason.as_str(),
         };
         let state = self.state;
-        self.board.publish((state, reason), self.streams.ear(), &self.player, half_duplex);
+        let heard = (self.streams.ear(), half_duplex);
+        self.board.publish((state, reason), heard, &self.player, self.exchanges.foresight());
     }
 }

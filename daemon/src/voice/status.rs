@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use eddy_audio::ear::{Ear, FRAME};
 use tokio::sync::watch;
 
+use super::foresight::Foresight;
 use super::player::Player;
 use super::state::State;
 use crate::jobs::Account;
@@ -35,6 +36,8 @@ pub struct Status {
     pub underruns: u64,
     /// How the last answer kept up with its sound, or the one that sounds does.
     pub pace: Option<Account>,
+    /// How answers that were begun ahead turned out.
+    pub foresight: Foresight,
     /// Samples of the microphone that were lost since it was opened.
     pub overruns: u64,
 }
@@ -77,6 +80,7 @@ impl Board {
             half_duplex: false,
             underruns: 0,
             pace: None,
+            foresight: Foresight::default(),
             overruns: 0,
         };
         let (status, statuses) = watch::channel(first);
@@ -90,7 +94,13 @@ impl Board {
     }
 
     /// Publishes everything.
-    pub fn publish(&mut self, (state, reason): (State, &str), ear: Option<&Ear>, player: &Player, half_duplex: bool) {
+    pub fn publish(
+        &mut self,
+        (state, reason): (State, &str),
+        (ear, half_duplex): (Option<&Ear>, bool),
+        player: &Player,
+        foresight: Foresight,
+    ) {
         let report = ear.map(Ear::report);
         let status = Status {
             state,
@@ -102,6 +112,7 @@ impl Board {
             half_duplex,
             underruns: player.underruns(),
             pace: player.account(),
+            foresight,
             overruns: ear.map_or(0, |ear| ear.capture().overruns()),
         };
         self.figures_at = Instant::now();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use eddy_ipc::client::{AssistantProxy, DaemonProxy, RequestProxy, RetrievalProxy, TextProxy};
 use eddy_ipc::{Bus, Collection, Options, Priority, Token, path};
+use eddyd::voice::Foresight;
 use futures_util::StreamExt;
 
 use super::{Report, quantile, spread};
@@ -80,6 +81,14 @@ pub fn run(count: usize, server: &mut Server) -> Report {
             }
         }
         tell(&mut report, &alone, &beside);
+        let mut figures = admin.report().await.unwrap();
+        let mut whole = |name: &str| u64::try_from(figures.remove(name).unwrap()).unwrap();
+        let foresight = Foresight {
+            begun: whole("answers_begun_ahead"),
+            right: whole("answers_ahead_wanted"),
+            saved: Duration::from_secs_f64(f64::try_from(figures.remove("answers_ahead_saved").unwrap()).unwrap()),
+        };
+        report.line(&foresight.sentence().unwrap_or_default());
     });
     report
 }
