@@ -19,8 +19,8 @@ pub fn options(config: &Config, paths: &Paths) -> RuntimeOptions {
     }
 }
 
-/// All physical cores but one, so that audio is never late because a model is busy; `None` leaves few cores to ONNX
-/// Runtime.
+/// All physical cores but one, so that audio is never late because a model is busy; where there are two at most, all that
+/// may be used.
 fn spare_one_core() -> Option<usize> {
     let usable = std::thread::available_parallelism().map_or(1, usize::from);
     let core = |cpu: usize| {

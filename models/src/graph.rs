@@ -118,8 +118,8 @@ impl Graph {
         Self::carried_by(runtime.session(), name, bytes, stop)
     }
 
-    /// The same on the calling thread alone, without the pool that it shares with others: for a small graph that has to be
-    /// done in time whatever the pool is busy with.
+    /// The same on the calling thread alone: for a small graph that has to be done in time whatever other threads are busy
+    /// with.
     pub fn carried_alone(runtime: &Runtime, name: &str, bytes: &[u8], stop: &Stop) -> Result<Self> {
         Self::carried_by(runtime.session_alone(), name, bytes, stop)
     }

@@ -1,6 +1,7 @@
 //! Finding and starting ONNX Runtime.
 //!
-//! Owns the search for the shared library and the process-wide environment with its one thread pool. Promises that a
+//! Owns the search for the shared library and the process-wide environment, and says what sessions
+//! compute with. Promises that a
 //! missing or unusable library is an [`Error`], never a panic: the binding would panic on first use of a library that
 //! it loads lazily, so the library is always loaded here, by an explicit path.
 
@@ -39,7 +40,7 @@ pub struct RuntimeOptions {
     pub library: Option<PathBuf>,
     /// Folder in which set-up unpacks the library, usually `~/.cache/eddy/runtime`.
     pub cache: Option<PathBuf>,
-    /// Threads that compute one graph; `None` leaves the choice to the number of cores.
+    /// Threads that compute one graph; `None` stands for as many as there are cores that this process may use.
     pub threads: Option<usize>,
     /// How long a thread that has done its part of an operator waits awake for its part of the next one.
     pub spin: Duration,
@@ -59,7 +60,7 @@ impl Default for RuntimeOptions {
 pub struct Runtime {
     environment: Environment,
     library: PathBuf,
-    threads: Option<usize>,
+    threads: usize,
     spin: Duration,
     keep_heads: bool,
 }
@@ -83,7 +84,10 @@ impl Runtime {
         }
         let library = find_library(options)?;
         let environment = load(&library)?;
-        let RuntimeOptions { threads, spin, keep_heads, .. } = *options;
+        let RuntimeOptions { spin, keep_heads, .. } = *options;
+        // The library's own choice would tie each thread to a core, also to one that this process may not use.
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = options.threads.unwrap_or_else(cores);
         Ok(STARTED.get_or_init(|| Self { environment, library, threads, spin, keep_heads }).clone())
     }
 
@@ -103,10 +107,7 @@ impl Runtime {
     /// Every session has threads of its own, because only those can be told how long to stay awake: between the operators
     /// of one run, and no longer. One pool for all would sleep after every operator, or go on spinning after the last.
     pub(crate) fn session(&self) -> ort::Result<SessionBuilder> {
-        let mut builder = self.quiet_session()?;
-        if let Some(threads) = self.threads {
-            builder = builder.with_intra_threads(threads)?;
-        }
+        let builder = self.quiet_session()?.with_intra_threads(self.threads)?;
         if self.spin.is_zero() {
             return Ok(builder.with_intra_op_spinning(false)?);
         }

@@ -114,6 +114,13 @@ impl Entry {
         Repository::parse(&format!("{}@{revision}", self.repository))
     }
 
+    /// Whether a folder of this name is this model, fetched under its own name or that of its repository.
+    #[must_use]
+    pub fn is_called(&self, folder: &str) -> bool {
+        let repository = self.repository.rsplit('/').next().unwrap_or(&self.repository);
+        [repository, &self.name].iter().any(|name| name.eq_ignore_ascii_case(folder))
+    }
+
     /// Bytes of memory that it takes at least in a precision: its weights, and the cache of 4,096 positions.
     #[must_use]
     pub fn memory(&self, precision: &str) -> Option<u64> {

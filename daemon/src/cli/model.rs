@@ -44,7 +44,7 @@ pub struct LoadArguments {
     /// Precision of the weights: auto, fp32, fp16, q8, q4, q4f16 or q4f32 [default: auto].
     #[arg(long)]
     pub precision: Option<String>,
-    /// Threads to compute with; the configuration's, or else one for each core.
+    /// Threads to compute with [default: the configuration's runtime.threads].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
     /// Microseconds that a thread waits awake between operators [default: the configuration's runtime.spin].

@@ -9,7 +9,8 @@ pub struct Foresight {
     pub begun: u64,
     /// Those of them that became the answer.
     pub right: u64,
-    /// By how much their first sounds came sooner than if they had been begun when it was certain.
+    /// By how much their first sounds came sooner than if they had been begun when it was certain, at most: what the
+    /// engine did first of all is not known here.
     pub saved: Duration,
 }
 
@@ -19,8 +20,11 @@ impl Foresight {
     pub fn sentence(&self) -> Option<String> {
         let Self { begun, right, saved } = self;
         (*begun > 0).then(|| {
-            let saved = saved.as_secs_f64() / (*right).max(1) as f64;
-            format!("{right} of {begun} answers that were begun before the turn was over were wanted, each {saved:.2} s sooner for it")
+            let saved = saved.as_secs_f64();
+            format!(
+                "{right} of {begun} answers that were begun before the turn was over were wanted; sound came up to \
+                 {saved:.2} s sooner for it, all together"
+            )
         })
     }
 }

@@ -24,8 +24,8 @@ const BEFORE: usize = 4;
 pub struct Listener {
     detector: VoiceActivity,
     quiet: Quiet,
-    /// Whether the last chunk was not looked at.
-    rested: bool,
+    /// Chunks that were not looked at, in a row.
+    passed: usize,
     chunk: Vec<f32>,
     powers: [f32; 3],
     /// The last seconds without the echo, and how many samples there ever were.
@@ -42,7 +42,7 @@ impl Listener {
         Ok(Self {
             detector: VoiceActivity::load(runtime, &Stop::new(runtime)?)?,
             quiet: Quiet::default(),
-            rested: false,
+            passed: 0,
             chunk: Vec::with_capacity(VoiceActivity::CHUNK + FRAME),
             powers: [0.0; 3],
             heard: VecDeque::with_capacity(REMEMBERED + FRAME),
@@ -51,7 +51,7 @@ impl Listener {
     }
 
     /// Takes a frame: what the microphone recorded, what is left without the echo, what was played. A chunk comes of
-    /// about every third. Where it `may_rest`, chunks of a quiet room are not looked at: they hold no speech.
+    /// about every third. Where it `may_rest`, chunks of a quiet room are not looked at.
     ///
     /// # Errors
     /// Those of the model.
@@ -69,15 +69,16 @@ impl Listener {
         for (sum, frame) in self.powers.iter_mut().zip([recorded, clean, played]) {
             *sum += frame.iter().map(|sample| sample * sample).sum::<f32>();
         }
+        self.quiet.push(clean);
         self.chunk.extend_from_slice(clean);
         if self.chunk.len() < VoiceActivity::CHUNK {
             return Ok(None);
         }
         let [recorded, clean, played] = self.powers.map(|sum| sum / VoiceActivity::CHUNK as f32);
         self.powers = [0.0; 3];
-        let quiet = self.quiet.hears(clean);
+        let quiet = self.quiet.ends_chunk();
         let looked = if quiet && may_rest { None } else { Some(self.look()) };
-        self.rested = looked.is_none();
+        self.passed = if looked.is_none() { self.passed.saturating_add(1) } else { 0 };
         self.chunk.drain(..VoiceActivity::CHUNK);
         let speech = looked.transpose()?.unwrap_or_default();
         Ok(Some(Chunk { speech, recorded, clean, played }))
@@ -85,9 +86,9 @@ impl Listener {
 
     /// The probability of speech in the chunk, after those that were passed over just before it.
     fn look(&mut self) -> eddy_models::Result<f32> {
-        if self.rested {
-            let end = self.heard.len() - self.chunk.len();
-            let count = (end / VoiceActivity::CHUNK).min(BEFORE);
+        let end = self.heard.len().saturating_sub(self.chunk.len());
+        let count = (end / VoiceActivity::CHUNK).min(BEFORE).min(self.passed);
+        if count > 0 {
             let before: Vec<f32> = self.heard.range(end - count * VoiceActivity::CHUNK..end).copied().collect();
             for chunk in before.chunks_exact(VoiceActivity::CHUNK) {
                 self.detector.probability(chunk)?;
@@ -113,7 +114,7 @@ impl Listener {
     pub fn reset(&mut self) {
         self.detector.reset();
         self.quiet = Quiet::default();
-        self.rested = false;
+        self.passed = 0;
         self.chunk.clear();
         self.powers = [0.0; 3];
         self.heard.clear();

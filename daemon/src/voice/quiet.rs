@@ -1,8 +1,8 @@
 //! Tells a room in which nothing happens from one in which somebody may be speaking, by loudness alone, so that nothing
 //! has to be looked at more closely most of the day.
 //!
-//! Promises to err on one side: what is louder than the room has been lately, by less than speech that a detector could
-//! tell is, counts as something.
+//! What adds less than the room's own loudness to it is taken for the room. Loudness is that of the differences from sample
+//! to sample: hum and rumble, which would hide a voice otherwise, hardly count.
 
 /// How much louder than the quietest of late a chunk may be and be nothing, as a factor of power (3 dB).
 const NOTHING: f32 = 2.0;
@@ -16,6 +16,10 @@ const WINDOW: usize = 128;
 /// The follower of a room's loudness, chunk by chunk.
 #[derive(Debug, Clone)]
 pub struct Quiet {
+    last: f32,
+    /// Of the chunk that goes on: the power of its differences, and its samples.
+    sum: f32,
+    samples: usize,
     /// The least power in the window that is gone and in the one that goes on.
     least: [f32; 2],
     chunks: usize,
@@ -25,13 +29,24 @@ pub struct Quiet {
 
 impl Default for Quiet {
     fn default() -> Self {
-        Self { least: [f32::INFINITY; 2], chunks: 0, settled: 0 }
+        Self { last: 0.0, sum: 0.0, samples: 0, least: [f32::INFINITY; 2], chunks: 0, settled: 0 }
     }
 }
 
 impl Quiet {
-    /// Takes the mean power of a chunk; whether the room is quiet, this chunk included.
-    pub fn hears(&mut self, power: f32) -> bool {
+    /// Takes samples of the chunk that goes on.
+    pub fn push(&mut self, samples: &[f32]) {
+        for sample in samples {
+            self.sum += (sample - self.last).powi(2);
+            self.last = *sample;
+        }
+        self.samples += samples.len();
+    }
+
+    /// The chunk ends here; whether the room is quiet, this chunk included.
+    pub fn ends_chunk(&mut self) -> bool {
+        let power = self.sum / self.samples.max(1) as f32;
+        (self.sum, self.samples) = (0.0, 0);
         if self.chunks == WINDOW {
             self.least = [self.least[1], f32::INFINITY];
             self.chunks = 0;
@@ -48,46 +63,77 @@ impl Quiet {
 mod tests {
     use super::*;
 
-    /// Powers of chunks of noise at `level`, which scatter by a fifth.
-    fn noise(level: f32, seed: u32) -> impl Iterator<Item = f32> {
-        let mut state = seed;
-        std::iter::repeat_with(move || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            level * (0.8 + 0.4 * (state >> 8) as f32 / (1 << 24) as f32)
-        })
+    const CHUNK: usize = 512;
+
+    /// A room that hisses, and what else is in it.
+    struct Room {
+        quiet: Quiet,
+        state: u32,
+        time: usize,
+    }
+
+    impl Room {
+        fn new() -> Self {
+            Self { quiet: Quiet::default(), state: 1, time: 0 }
+        }
+
+        /// So many chunks of noise and of `more`, a function of seconds; whether the room was quiet at each.
+        fn hears(&mut self, chunks: usize, noise: f32, more: impl Fn(f32) -> f32) -> Vec<bool> {
+            let mut quiet = Vec::new();
+            for _ in 0..chunks {
+                let samples: Vec<f32> =
+                    (0..CHUNK).map(|_| self.sample(noise) + more(self.time as f32 / 16e3)).collect();
+                self.quiet.push(&samples);
+                quiet.push(self.quiet.ends_chunk());
+            }
+            quiet
+        }
+
+        fn sample(&mut self, noise: f32) -> f32 {
+            self.time += 1;
+            self.state = self.state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            noise * (2.0 * (self.state >> 8) as f32 / (1 << 24) as f32 - 1.0)
+        }
+    }
+
+    fn tone(hertz: f32, peak: f32) -> impl Fn(f32) -> f32 {
+        move |seconds| peak * (std::f32::consts::TAU * hertz * seconds).sin()
     }
 
     #[test]
     fn a_room_is_quiet_after_half_a_second_of_its_own_noise() {
-        let mut quiet = Quiet::default();
-        let heard: Vec<bool> = noise(1e-7, 1).take(1000).map(|power| quiet.hears(power)).collect();
+        let heard = Room::new().hears(1000, 1e-3, |_| 0.0);
         assert!(!heard[..SETTLED].contains(&true));
-        assert!(heard[SETTLED..].iter().filter(|quiet| **quiet).count() > 950);
+        assert!(heard[SETTLED..].iter().all(|quiet| *quiet));
         // Digital silence is no noise at all.
-        let mut quiet = Quiet::default();
-        assert_eq!((0..100).filter(|_| quiet.hears(0.0)).count(), 100 - SETTLED);
+        let heard = Room::new().hears(100, 0.0, |_| 0.0);
+        assert_eq!(heard.iter().filter(|quiet| **quiet).count(), 100 - SETTLED);
     }
 
     #[test]
-    fn speech_above_the_noise_is_something_at_once_and_for_half_a_second_more() {
-        let mut quiet = Quiet::default();
-        for power in noise(1e-7, 2).take(300) {
-            quiet.hears(power);
-        }
-        // As loud as the noise itself, on top of it and a little more.
-        assert!(!quiet.hears(2.5e-7));
-        let after = noise(1e-7, 3).take(100).position(|power| quiet.hears(power));
-        assert!(after.is_some_and(|chunks| chunks >= SETTLED), "{after:?}");
+    fn what_is_louder_is_something_at_once_and_for_half_a_second_more() {
+        let mut room = Room::new();
+        room.hears(300, 1e-3, |_| 0.0);
+        assert_eq!(room.hears(1, 1.6e-3, |_| 0.0), [false]);
+        let after = room.hears(100, 1e-3, |_| 0.0).iter().position(|quiet| *quiet);
+        assert_eq!(after, Some(SETTLED));
+    }
+
+    #[test]
+    fn a_voice_below_the_hum_is_something() {
+        let hum = tone(50.0, 0.1);
+        let mut room = Room::new();
+        assert!(room.hears(300, 1e-3, &hum)[100..].iter().all(|quiet| *quiet));
+        let voice = tone(500.0, 0.02);
+        assert!(!room.hears(4, 1e-3, |time| hum(time) + voice(time)).contains(&true));
     }
 
     #[test]
     fn a_room_that_grows_louder_becomes_quiet_again() {
-        let mut quiet = Quiet::default();
-        for power in noise(1e-8, 4).take(400) {
-            quiet.hears(power);
-        }
+        let mut room = Room::new();
+        room.hears(400, 1e-4, |_| 0.0);
         let settled =
-            noise(1e-6, 5).take(1000).position(|power| quiet.hears(power)).expect("the new noise is the room's");
+            room.hears(1000, 1e-3, |_| 0.0).iter().position(|quiet| *quiet).expect("it is the room's noise now");
         assert!((WINDOW..=2 * WINDOW + SETTLED + 1).contains(&settled), "{settled} chunks");
     }
 }

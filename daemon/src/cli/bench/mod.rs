@@ -120,7 +120,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         Family::Vision => vision::run(&mut bench, &engine, &decoder)?,
         Family::Retrieval => retrieval::run(&mut bench, &engine)?,
     }
-    bench.figures.memory(files(&opened, wanted, &decoder)?)?;
+    bench.figures.memory(mapped_bytes(&opened, wanted, &decoder)?)?;
 
     let mut report = Map::new();
     report.insert(
@@ -143,7 +143,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
 }
 
 /// Bytes of all files that a model maps.
-fn files(folder: &ModelFolder, wanted: Wanted, decoder: &GraphFile) -> anyhow::Result<u64> {
+///
+/// # Errors
+/// Those of a folder that is no model's.
+pub fn mapped_bytes(folder: &ModelFolder, wanted: Wanted, decoder: &GraphFile) -> anyhow::Result<u64> {
     let follow = Wanted::Exactly(decoder.precision());
     let mut bytes = 0;
     for role in folder.files().keys() {

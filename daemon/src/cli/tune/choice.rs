@@ -73,10 +73,13 @@ impl Choice {
     }
 }
 
-/// The value of `runtime.spin`.
+/// The value of `runtime.spin`, as the configuration writes it.
 #[must_use]
 pub fn spin(setting: &Setting) -> String {
-    format!("{}us", setting.spin_us)
+    match setting.spin_us {
+        0 => "0s".to_owned(),
+        microseconds => format!("{microseconds}us"),
+    }
 }
 
 /// The two settings at which replies began soonest.

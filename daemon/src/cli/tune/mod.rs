@@ -81,7 +81,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
 
     let mut output = Output::new(arguments.json);
     let subjects = trial::subjects(&paths, &config, &tasks, &arguments.only, arguments.installed)?;
-    let bench = trial::Bench { runs: arguments.runs, weights: paths.cache.join("tune-weights"), quiet: arguments.json };
+    let bench = trial::Bench { runs: arguments.runs, weights: trial::weights(&paths.cache), quiet: arguments.json };
     let mut measured: Vec<Measured> = Vec::new();
     let mut passed_over = Vec::new();
     for task in tasks {
@@ -108,7 +108,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
             bench.forget(subject);
         }
     }
-    anyhow::ensure!(!measured.is_empty(), "nothing could be measured; `eddy doctor` says what is missing");
+    if measured.is_empty() {
+        let reasons: Vec<String> =
+            passed_over.iter().map(|one| format!("{}: {}", words(&one["model"]), words(&one["reason"]))).collect();
+        match reasons.is_empty() {
+            true => anyhow::bail!(
+                "there is no model for this to measure; `eddy models list --available` says which there are"
+            ),
+            false => anyhow::bail!("nothing could be measured: {}", reasons.join("; ")),
+        }
+    }
     choice::mark_frontier(&mut measured);
 
     let mut choices = Vec::new();
@@ -156,21 +165,50 @@ fn report(
     ])
 }
 
-/// Writes what is recommended, as far as it is here.
+fn words(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Writes what is recommended, as far as it is here and within the budget, and says what is left to do by hand.
 fn write_config(paths: &Paths, choices: &[Choice], output: &mut Output) -> anyhow::Result<()> {
+    let write = |section: &str, key: &str, value: String, output: &mut Output| -> anyhow::Result<()> {
+        edit_setting(paths, section, key, &value)?;
+        Ok(output.line(&format!("{section}.{key} = {value} in {}", paths.user_file().display()))?)
+    };
+    let here: Vec<&Choice> =
+        choices.iter().filter(|choice| choice.within && choice.best.subject.is_installed()).collect();
     // All tasks share the threads; who listens waits for no one.
-    let choice = choices.iter().find(|choice| choice.best.subject.task == Task::Speech).or(choices.first());
-    let Some(choice) = choice else { return Ok(()) };
+    let choice = choices.iter().filter(|choice| choice.within);
+    let Some(choice) = choice.clone().find(|choice| choice.best.subject.task == Task::Speech).or(choice.clone().next())
+    else {
+        return Ok(output.line("nothing is within the budget, so the configuration stays as it is")?);
+    };
     let setting = &choice.best.setting;
-    let spin = format!("\"{}\"", choice::spin(setting));
-    for (key, value) in [("threads", setting.threads.to_string()), ("spin", spin)] {
-        edit_setting(paths, "runtime", key, &value)?;
-        output.line(&format!("runtime.{key} = {value} in {}", paths.user_file().display()))?;
+    write("runtime", "threads", setting.threads.to_string(), output)?;
+    write("runtime", "spin", format!("\"{}\"", choice::spin(setting)), output)?;
+    if !setting.pinned.is_empty() {
+        let processors: Vec<String> = setting.pinned.iter().map(ToString::to_string).collect();
+        output.line(&format!(
+            "pinning is the unit's: `systemctl --user edit eddy` and CPUAffinity={} under [Service]",
+            processors.join(" ")
+        ))?;
     }
-    for choice in choices.iter().filter(|choice| choice.best.subject.is_installed()) {
-        let (key, name) = (choice.best.subject.task.key(), &choice.best.subject.name);
-        edit_setting(paths, "models", key, &format!("\"{name}\""))?;
-        output.line(&format!("models.{key} = \"{name}\" in {}", paths.user_file().display()))?;
+    for choice in &here {
+        let subject = &choice.best.subject;
+        write("models", subject.task.key(), format!("\"{}\"", subject.name), output)?;
+    }
+    // One precision is set for all models.
+    let mut precisions: Vec<&str> = here.iter().map(|choice| choice.best.subject.precision.as_str()).collect();
+    precisions.sort_unstable();
+    precisions.dedup();
+    match precisions.as_slice() {
+        [] => {}
+        [one] => write("models", "precision", format!("\"{one}\""), output)?,
+        several => {
+            let several = several.join(", ");
+            output
+                .line(&format!("models.precision stays as it is: {several} were measured, and one is set for all"))?;
+        }
     }
     Ok(())
 }

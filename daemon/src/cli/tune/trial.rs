@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::choice::Choice;
 use super::machine::{Setting, available_memory};
 use super::task::{Pace, Task, figure};
+use crate::cli::bench::mapped_bytes;
 use crate::cli::models::mib;
 use crate::engine::catalog;
 
@@ -101,7 +102,8 @@ impl Measured {
             "model": self.subject.name, "precision": self.subject.precision, "task": self.subject.task.key(),
             "random_weights": !self.subject.is_installed(), "threads": self.setting.threads, "spin_us": self.setting.spin_us,
             "pinned": self.setting.pinned, "latency_s": self.pace.latency, "token_s": self.pace.token,
-            "frame_s": self.pace.frame, "passage_s": self.pace.passage, "memory_bytes": self.memory, "frontier": self.frontier, "bench": self.report,
+            "frame_s": self.pace.frame, "passage_s": self.pace.passage, "memory_bytes": self.memory,
+            "frontier": self.frontier, "bench": self.report,
         })
     }
 
@@ -129,19 +131,23 @@ pub fn subjects(
         if folder.remote.is_some() || folder.problem.is_some() {
             continue;
         }
-        let decoders = ModelFolder::open(&folder.path)?.files().get(&Role::Decoder).cloned().unwrap_or_default();
-        found.extend(decoders.into_keys().map(|precision| Subject {
-            name: folder.name.clone(),
-            task,
-            precision: precision.to_string(),
-            bytes: folder.bytes,
-            source: Source::Installed(folder.path.clone()),
-        }));
+        let opened = ModelFolder::open(&folder.path)?;
+        for precision in opened.files().get(&Role::Decoder).into_iter().flat_map(|decoders| decoders.keys().copied()) {
+            let wanted = Wanted::Exactly(precision);
+            let Some(decoder) = opened.graph(Role::Decoder, wanted)? else { continue };
+            found.push(Subject {
+                name: folder.name.clone(),
+                task,
+                precision: precision.to_string(),
+                bytes: mapped_bytes(&opened, wanted, &decoder)?,
+                source: Source::Installed(folder.path.clone()),
+            });
+        }
     }
     let catalogue = Catalogue::load(&paths.catalogue())?;
     let here: Vec<String> = found.iter().map(|subject: &Subject| subject.name.clone()).collect();
     for entry in catalogue.entries().iter().filter(|_| !installed) {
-        let (Some(shapes), false) = (&entry.shapes, here.iter().any(|name| entry.repository.ends_with(name))) else {
+        let (Some(shapes), false) = (&entry.shapes, here.iter().any(|name| entry.is_called(name))) else {
             continue;
         };
         found.extend(shapes.precisions.iter().map(|(precision, bytes)| Subject {
@@ -153,12 +159,28 @@ pub fn subjects(
         }));
     }
     if let Some(name) = only.iter().find(|name| found.iter().all(|subject| subject.name != **name)) {
-        let known: Vec<&str> = found.iter().map(|subject| subject.name.as_str()).collect();
+        let mut known: Vec<&str> = found.iter().map(|subject| subject.name.as_str()).collect();
+        known.dedup();
         anyhow::bail!("--only {name}: there is nothing of this name to measure; there is {}", known.join(", "));
     }
     found.retain(|subject| tasks.contains(&subject.task) && (only.is_empty() || only.contains(&subject.name)));
     found.sort_by_key(|subject| subject.bytes);
     Ok(found)
+}
+
+/// Where this process draws random weights; those of processes that were ended before they could take theirs away are
+/// removed.
+#[must_use]
+pub fn weights(cache: &Path) -> PathBuf {
+    const NAME: &str = "tune-weights-";
+    for entry in std::fs::read_dir(cache).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(NAME)?.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    cache.join(format!("{NAME}{}", std::process::id()))
 }
 
 /// How measurements are made.
