@@ -81,7 +81,7 @@ BENCH_MODELS ?= text-350m text-1.2b text-350m-c text-1.2b-c speech-1.5b-a speech
 BENCH_FOLDER ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/eddy/bench
 
 .PHONY: bench-models
-bench-models: build-packages rust ## Write full-size models with random weights, to measure with (BENCH_MODELS, 5 GB).
+bench-models: build-packages rust ## Write full-size models with random weights, to measure with (BENCH_MODELS, 6 GB).
 	@cargo build --quiet --locked --release --package eddyd
 	target/release/eddy bench --make $(BENCH_MODELS) --to $(BENCH_FOLDER)
 

@@ -30,6 +30,8 @@ struct Turn {
     first: f64,
     think: f64,
     factor: f64,
+    /// How often its sound paused because there was no more yet.
+    pauses: u64,
     /// How long the answer sounded, pauses included.
     sounded: f64,
 }
@@ -104,6 +106,8 @@ fn tell(report: &mut Report, alone: &[Turn], beside: &[Turn]) {
         let (first, think) = (spread(&first), spread(&think));
         report.line(&format!("{name}: from the last word to the first sample, {first}; from the decision, {think}"));
     }
+    let pauses: u64 = alone.iter().chain(beside).map(|turn| turn.pauses).sum();
+    report.promise("no gap in an answer once it has begun", &format!("{pauses} pauses"), pauses == 0);
     let (own, shared) = (median(alone, |turn| turn.factor), median(beside, |turn| turn.factor));
     let ratio = shared / own;
     let what = "the voice keeps its real-time factor within 10 % while one caller indexes and another chats";
@@ -145,6 +149,7 @@ async fn turn(server: &Server, daemon: &DaemonProxy<'_>, assistant: &AssistantPr
         first: began.saturating_duration_since(said).as_secs_f64(),
         think: (began - decided).as_secs_f64(),
         factor: f64::try_from(report.remove("speech_rtf").unwrap()).unwrap(),
+        pauses: u64::try_from(report.remove("speech_ran_dry").unwrap()).unwrap(),
         sounded: (ended - began).as_secs_f64(),
     }
 }
